@@ -1,0 +1,46 @@
+"""Resolve requirements.lock anew for Python 3.11 to 3.13 on Linux and macOS, and say what changed (`make lock`)."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "requirements.lock"
+HEADER = """\
+# The one set of versions that `make book`, `make test` and environment.yml install. Written by `make lock`.
+# No hashes, and no accelerator companions of torch: both would tie the lock to one of torch's builds.
+"""
+# What torch's Linux build for NVIDIA brings along by itself: named here, a CPU build would drag it in too.
+ACCELERATOR = re.compile(r"(nvidia-|cuda-|triton)")
+
+
+def resolve() -> str:
+    """Return the text of a fresh lock: the newest versions that pyproject.toml and requirements.in allow."""
+    options = "--universal --fork-strategy fewest --python-version 3.11 --all-extras --no-header --no-annotate --quiet"
+    command = ["uv", "pip", "compile", *options.split(), "pyproject.toml", "requirements.in"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return HEADER + "".join(x for x in done.stdout.splitlines(keepends=True) if not ACCELERATOR.match(x))
+
+
+def pins(text: str) -> dict[str, str]:
+    """Map each package in a lock to its version."""
+    return dict(re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.M))
+
+
+def main() -> None:
+    """Write the lock and print one line for each package that came, went or moved."""
+    old = pins(LOCK.read_text()) if LOCK.exists() else {}
+    text = resolve()
+    new = pins(text)
+    part = LOCK.with_suffix(".part")
+    part.write_text(text)
+    part.replace(LOCK)
+    changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    for name in changed:
+        print(f"{name}: {old.get(name, 'absent')} -> {new.get(name, 'gone')}")
+    print(f"{LOCK.name}: {len(new)} packages, {len(changed)} changed")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
