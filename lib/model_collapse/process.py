@@ -1,0 +1,340 @@
+r"""Learning with generational data: the process of the paper's section 'Theoretical intuition', and nothing else.
+
+From the data set :math:`\mathcal D_i` of generation i a model is fitted (functional approximation), and the data of the
+next generation are drawn from (sampling)
+
+.. math:: p_{i+1} = \alpha_i\, p_{\theta_{i+1}} + \beta_i\, p_i + \gamma_i\, p_0 .
+
+A model enters as a `Family`, the weights as a `Mixture`, and `generations` is the one loop. Generation i, from 0, holds
+the data :math:`\mathcal D_i` and the parameters fitted to them (the paper's :math:`\theta_{i+1}`); generation 0 is
+therefore the model fitted to original data. Formulas elsewhere count rounds of sampling and fitting: n = 0 is
+:math:`p_0` itself, n = 1 the model of generation 0.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.random import Generator, SeedSequence
+from numpy.typing import NDArray
+
+from model_collapse.arguments import generator, integer, real
+
+Shares = Literal["fixed", "multinomial"]
+Points = Literal["reused", "fresh"]
+
+Data = NDArray[Any]
+Theta = Any
+Source = Callable[[int, Generator], Data]
+STREAMS = ("original", "fit", "share", "sample", "previous", "source")
+
+
+class Family(NamedTuple):
+    """A model family {p_theta} with its fitting procedure F: two functions that keep no state.
+
+    Attributes
+    ----------
+    fit : callable (data, rng, previous) -> theta
+        Fit a model to a data set. `previous` is the theta of the generation before (None for generation 0), for
+        families that start from it; most ignore it. Must leave `data` as they are.
+    sample : callable (theta, n, rng) -> data
+        Draw n points from p_theta: n along axis 0, the same dtype and trailing shape as the data fitted.
+
+    Examples
+    --------
+    A biased coin, learned by its frequency of ones:
+
+    >>> import numpy as np
+    >>> coin = Family(
+    ...     fit=lambda data, rng, previous: data.mean(),
+    ...     sample=lambda theta, n, rng: rng.binomial(1, theta, n),
+    ... )
+    >>> coin.fit(np.array([0, 1, 1, 1]), np.random.default_rng(0), None)
+    np.float64(0.75)
+    """
+
+    fit: Callable[[Data, Generator, Theta | None], Theta]
+    sample: Callable[[Theta, int, Generator], Data]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    r"""The weights of :math:`p_{i+1} = \alpha p_{\theta_{i+1}} + \beta p_i + \gamma p_0`, and how they are meant.
+
+    Attributes
+    ----------
+    alpha, beta, gamma : float
+        Shares of the new model, the previous generation and the original; non-negative, sum 1.
+    shares : {"fixed", "multinomial"}
+        "fixed": each source gives its share of the points, rounded by largest remainder (what experiments do);
+        "multinomial": each point picks its source at random (what the definition says).
+    points : {"reused", "fresh"}
+        "reused": the beta and gamma parts are points of the data sets D_i and D_0, drawn without replacement (what
+        experiments do); "fresh": they are new draws from the distributions p_i and p_0 (what the definition says).
+
+    Raises
+    ------
+    ValueError
+        A weight that is negative or not finite, weights that do not sum to 1, an unknown name.
+
+    Examples
+    --------
+    >>> Mixture(alpha=0.9, gamma=0.1).counts(64, np.random.default_rng(0))
+    (58, 0, 6)
+    """
+
+    alpha: float = 1.0
+    beta: float = 0.0
+    gamma: float = 0.0
+    shares: Shares = "fixed"
+    points: Points = "reused"
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta", "gamma"):
+            if real(getattr(self, name), name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: a weight must be >= 0")
+        if abs(sum(self.weights) - 1) > 1e-9:
+            raise ValueError(f"alpha + beta + gamma = {sum(self.weights)}: weights must sum to 1, got {self.weights}")
+        for name, allowed in (("shares", Shares), ("points", Points)):
+            if getattr(self, name) not in get_args(allowed):
+                raise ValueError(f"{name} = {getattr(self, name)!r}: allowed are {get_args(allowed)}")
+
+    @property
+    def weights(self) -> tuple[float, float, float]:
+        """The weights (alpha, beta, gamma)."""
+        return self.alpha, self.beta, self.gamma
+
+    def counts(self, n: int, rng: Generator) -> tuple[int, int, int]:
+        """How many of n points come from the new model, the previous generation and the original.
+
+        Raises
+        ------
+        ValueError
+            n < 0; under fixed shares, a weight above 0 whose count rounds to 0.
+        """
+        n = integer(n, "n", 0)
+        if self.shares == "multinomial":
+            return _three(rng.multinomial(n, np.divide(self.weights, sum(self.weights))))
+        exact = n * np.array(self.weights)
+        counts = np.floor(exact + 1e-9).astype(int)
+        counts[np.argsort(counts - exact, kind="stable")[: n - counts.sum()]] += 1
+        for name, weight, count in zip(("alpha", "beta", "gamma"), self.weights, counts, strict=True):
+            if weight > 0 and count == 0:
+                raise ValueError(
+                    f"{name} = {weight}: of {n} points its fixed share is 0 points; "
+                    "allowed are 0, a larger share, more points, or shares='multinomial'"
+                )
+        return _three(counts)
+
+
+class Generation(NamedTuple):
+    """One generation: its index i, its data D_i and the parameters fitted to them.
+
+    Examples
+    --------
+    >>> Generation(index=0, data=np.array([1.0, 3.0]), theta=2.0).theta
+    2.0
+    """
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    data: Data
+    theta: Theta
+
+
+def generations(
+    family: Family,
+    original: Data | Source,
+    rng: Generator,
+    *,
+    mixture: Mixture | Callable[[int], Mixture] | None = None,
+    sizes: int | Callable[[int], int] | None = None,
+) -> Iterator[Generation]:
+    """Run the process: an endless iterator of generations 0, 1, 2, ..., one in memory at a time.
+
+    Parameters
+    ----------
+    family : Family
+        What is fitted and sampled in every generation.
+    original : array, or callable (n, rng) -> array
+        The original data D_0 (axis 0 counts points), or p_0 itself as something that draws n points; then D_0 is drawn.
+    rng : numpy.random.Generator
+        Spawned from, not drawn from: the same seed gives the same generations whatever is measured in between and
+        however many are asked for.
+    mixture : Mixture, or callable i -> Mixture, optional
+        How D_{i+1} is drawn; by default from the new model alone. Fresh draws from p_i keep every earlier theta.
+    sizes : int, or callable i -> int, optional
+        The sample sizes M_i; by default all as large as D_0. Needed where `original` is a callable. For an array M_0 is
+        its length.
+
+    Yields
+    ------
+    Generation
+        Index i, data D_i (read-only), theta fitted to D_i.
+
+    Raises
+    ------
+    ValueError
+        Sizes below 1, data that are no array or hold NaN, samples of another number, shape or dtype than asked, fresh
+        points without a p_0 to draw them from, more re-used points than there are.
+
+    Examples
+    --------
+    >>> from itertools import islice
+    >>> coin = Family(lambda data, rng, previous: data.mean(), lambda theta, n, rng: rng.binomial(1, theta, n))
+    >>> run = generations(coin, np.array([0, 1] * 10), np.random.default_rng(1))
+    >>> [float(g.theta) for g in islice(run, 4)]
+    [0.5, 0.65, 0.5, 0.6]
+    """
+    process = _Process(family, original, rng, Mixture() if mixture is None else mixture, sizes)
+    return process.run()
+
+
+def trace(
+    run: Iterable[Generation], observables: Mapping[str, Callable[[Generation], float]], **labels: object
+) -> list[dict[str, Any]]:
+    """Measure each generation: the rows of one long table (labels, generation, metric, value).
+
+    Parameters
+    ----------
+    run : iterable of Generation
+        A finite run, for example ``itertools.islice(generations(...), 10)``.
+    observables : mapping of name to callable
+        Functions of a generation that return one number.
+    **labels
+        Columns that are the same in every row: experiment, setting, seed.
+
+    Examples
+    --------
+    >>> run = [Generation(0, np.array([1.0, 3.0]), 2.0)]
+    >>> trace(run, {"mean": lambda g: g.theta}, seed=0)
+    [{'seed': 0, 'generation': 0, 'metric': 'mean', 'value': 2.0}]
+    """
+    return [
+        {**labels, "generation": g.index, "metric": metric, "value": float(measure(g))}
+        for g in run
+        for metric, measure in observables.items()
+    ]
+
+
+class _Process:
+    """The state of one run: the seed of its streams and, for fresh draws from p_i, the thetas so far."""
+
+    def __init__(self, family: Family, original: Data | Source, rng: Generator, mixture: Any, sizes: Any) -> None:
+        if not isinstance(family, Family):
+            raise ValueError(f"family = {family!r:.80}: must be a Family(fit, sample)")
+        self.family = family
+        self.mixture = mixture if callable(mixture) else lambda i: mixture
+        self.source = original if callable(original) else None
+        self.root = _seed_sequence(rng)
+        self.bit_generator = type(rng.bit_generator)
+        if sizes is None and self.source:
+            raise ValueError("sizes = None: where original is a function, sizes must say how many points it draws")
+        if not (sizes is None or callable(sizes)):
+            integer(sizes, "sizes")
+        if callable(original):
+            n = _size(sizes, 0)
+            self.original = _checked(original(n, self.stream(0, "original")), "original", n).copy()
+        else:
+            self.original = _checked(original, "original").copy()
+        self.original.setflags(write=False)  # what a reader does to a generation must not reach the next
+        self.sizes = len(self.original) if sizes is None else sizes
+        self.past: list[tuple[Theta, Mixture]] = []
+        first = self._check(self.mixture(0))
+        self.remembers = self.source is not None and (callable(mixture) or (first.points == "fresh" and first.beta > 0))
+
+    def run(self) -> Iterator[Generation]:
+        data, theta, i = self.original, None, 0
+        while True:
+            theta = self.family.fit(data, self.stream(i, "fit"), theta)
+            yield Generation(i, data, theta)
+            data = self.draw(i, data, theta)
+            i += 1
+
+    def draw(self, i: int, data: Data, theta: Theta) -> Data:
+        """D_{i+1}, from the model, data and distribution of generation i and from the original."""
+        mixture, n = self._check(self.mixture(i)), _size(self.sizes, i + 1)
+        new, old, first = mixture.counts(n, self.stream(i, "share"))
+        parts = [self.sample(theta, new, self.stream(i, "sample"))]
+        if mixture.points == "reused":
+            parts.append(_reused(data, old, self.stream(i, "previous"), f"D_{i}"))
+            parts.append(_reused(self.original, first, self.stream(i, "source"), "D_0"))
+        else:
+            parts.append(self.previous(i, old, self.stream(i, "previous")))
+            parts.append(self.fresh(first, self.stream(i, "source")))
+        if self.remembers:
+            self.past.append((theta, mixture))
+        drawn = np.concatenate([part for part in parts if len(part)])
+        drawn.setflags(write=False)
+        return drawn
+
+    def previous(self, i: int, n: int, rng: Generator) -> Data:
+        """Draw n points of p_i, by walking down p_i = alpha p_theta + beta p_{i-1} + gamma p_0."""
+        parts = [self.original[:0]]
+        while n and i:
+            i -= 1
+            theta, mixture = self.past[i]
+            new, n, first = _three(rng.multinomial(n, np.divide(mixture.weights, sum(mixture.weights))))
+            parts += [self.sample(theta, new, rng), self.fresh(first, rng)]
+        return np.concatenate([*parts, self.fresh(n, rng)])
+
+    def sample(self, theta: Theta, n: int, rng: Generator) -> Data:
+        if not n:
+            return self.original[:0]
+        return _checked(self.family.sample(theta, n, rng), "family.sample", n, self.original)
+
+    def fresh(self, n: int, rng: Generator) -> Data:
+        if not n or self.source is None:
+            return self.original[:0]
+        return _checked(self.source(n, rng), "original", n, self.original)
+
+    def stream(self, i: int, purpose: str) -> Generator:
+        """The random stream of one generation and purpose: it depends on the seed, not on what was drawn before."""
+        key = (*self.root.spawn_key, i, STREAMS.index(purpose))
+        return Generator(self.bit_generator(SeedSequence(self.root.entropy, spawn_key=key)))
+
+    def _check(self, mixture: Mixture) -> Mixture:
+        if not isinstance(mixture, Mixture):
+            raise ValueError(f"mixture = {mixture!r}: allowed are a Mixture, or a function i -> Mixture")
+        if mixture.points == "fresh" and mixture.alpha < 1 and self.source is None:
+            raise ValueError("points = 'fresh': new draws from p_0 need original as a function (n, rng) -> data")
+        return mixture
+
+
+def _three(counts: NDArray[Any]) -> tuple[int, int, int]:
+    new, old, first = counts.tolist()
+    return new, old, first
+
+
+def _seed_sequence(rng: Generator) -> SeedSequence:
+    try:
+        return generator(rng).bit_generator.seed_seq.spawn(1)[0]  # type: ignore[attr-defined, no-any-return]
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"rng = {rng!r}: not seeded by a SeedSequence, so it cannot spawn streams") from error
+
+
+def _size(sizes: int | Callable[[int], int], i: int) -> int:
+    return integer(sizes(i) if callable(sizes) else sizes, f"sizes: M_{i}")
+
+
+def _reused(data: Data, n: int, rng: Generator, name: str) -> Data:
+    if n > len(data):
+        raise ValueError(f"mixture: {n} points of {name} to re-use without replacement, but it has only {len(data)}")
+    return data[rng.choice(len(data), n, replace=False)] if n else data[:0]
+
+
+def _checked(data: Data, name: str, n: int | None = None, like: Data | None = None) -> Data:
+    if not isinstance(data, np.ndarray) or data.ndim == 0 or len(data) == 0:
+        raise ValueError(f"{name}: data must be an array with at least one point along axis 0, got {data!r:.80}")
+    if n is not None and len(data) != n:
+        raise ValueError(f"{name}: {n} points were asked for, got {len(data)}")
+    if like is not None and (data.shape[1:] != like.shape[1:] or data.dtype != like.dtype):
+        raise ValueError(
+            f"{name}: points must be {like.dtype} of shape {like.shape[1:]} as in the original data, "
+            f"got {data.dtype} of shape {data.shape[1:]}"
+        )
+    if data.dtype.hasobject:
+        raise ValueError(f"{name}: data must be numbers or fixed-size symbols, got dtype {data.dtype}")
+    if np.issubdtype(data.dtype, np.inexact) and np.isnan(data).any():
+        raise ValueError(f"{name}: data hold NaN, allowed are numbers")
+    return data
