@@ -1,0 +1,67 @@
+"""Charts: theme, text alternative, limits, and the marks that tell theory from simulation."""
+
+import altair as alt
+import pandas as pd
+import pytest
+
+from model_collapse.figures import COLOURS, MIME, show, trajectory
+
+X, Y = alt.X("n:Q", title="round n"), alt.Y("H:Q", title="diversity H", scale=alt.Scale(type="log"))
+
+
+def table(*kinds):
+    rows = [{"n": n, "H": 0.9**n, "kind": kind, "setting": "a"} for kind in kinds for n in range(3)]
+    return pd.DataFrame(rows).assign(low=lambda t: t.H / 2, high=lambda t: t.H * 2)
+
+
+def test_exact_solid_approximation_dashed_simulation_points_with_interval():
+    spec = trajectory(table("exact", "approximation", "simulation"), X, Y).to_dict()
+    lines, rule, point = spec["layer"]
+    assert [layer["mark"]["type"] for layer in spec["layer"]] == ["line", "rule", "point"]
+    dash = lines["encoding"]["strokeDash"]["scale"]
+    assert (dash["domain"], dash["range"]) == (["exact", "approximation"], [[1, 0], [7, 5]])
+    assert (rule["encoding"]["y"]["field"], rule["encoding"]["y2"]["field"]) == ("low", "high")
+    assert rule["encoding"]["y"]["scale"] == point["encoding"]["y"]["scale"] == {"type": "log"}
+
+
+def test_only_the_marks_that_the_table_needs():
+    assert [layer.mark.type for layer in trajectory(table("exact"), X, Y).layer] == ["line"]
+    assert [layer.mark.type for layer in trajectory(table("simulation"), X, Y).layer] == ["rule", "point"]
+
+
+@pytest.mark.parametrize("kinds", [(), ("guess",)])
+def test_unknown_kinds_are_refused(kinds):
+    with pytest.raises(ValueError, match="allowed are 'exact'"):
+        trajectory(table("exact").assign(kind=kinds[0]) if kinds else table("exact").drop(columns="kind"), X, Y)
+
+
+def test_a_shown_chart_has_data_picture_and_text():
+    bundle = show(trajectory(table("exact"), X, Y), "H falls\n from 1.")._repr_mimebundle_()
+    assert set(bundle) == {MIME, "image/svg+xml", "text/plain"}
+    assert bundle["text/plain"] == "Chart: H falls from 1."
+    assert bundle[MIME]["description"] == "H falls from 1."
+    assert bundle[MIME]["width"] == "container"
+    assert bundle["image/svg+xml"].startswith("<svg")
+    assert COLOURS[0].lower() in bundle["image/svg+xml"].lower()
+
+
+def test_the_same_chart_has_the_same_bytes():
+    first, second = (show(trajectory(table("exact"), X, Y), "x")._repr_mimebundle_() for _ in range(2))
+    assert first == second
+
+
+def test_a_width_that_the_author_sets_is_kept():
+    assert show(trajectory(table("exact"), X, Y).properties(width=200), "x").spec["width"] == 200
+    assert "width" not in show(alt.hconcat(trajectory(table("exact"), X, Y)), "x").spec
+
+
+def test_colab_gets_html(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "google.colab", object())
+    assert "vegaEmbed" in show(trajectory(table("exact"), X, Y), "x")._repr_mimebundle_()["text/html"]
+
+
+def test_no_text_alternative_or_too_many_rows():
+    with pytest.raises(ValueError, match="text alternative"):
+        show(trajectory(table("exact"), X, Y), "  ")
+    with pytest.raises(ValueError, match="501 rows of data, allowed are 500"):
+        show(alt.Chart(pd.DataFrame({"n": range(501)})).mark_point().encode(x="n:Q"), "x")
