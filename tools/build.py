@@ -1,0 +1,70 @@
+"""Build the pages from the stored outputs into _build/html, if anything that they are made from has changed.
+
+usage: python tools/build.py [--force]
+"""
+
+import argparse
+import hashlib
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from book_site import repository
+
+ROOT = Path(__file__).resolve().parent.parent
+INPUTS = [
+    "_config.yml",
+    "_toc.yml",
+    "requirements.lock",
+    "book/*.ipynb",
+    "book/references.bib",
+    "book/assets/**/*",
+    "tools/book_*.py",
+]
+FLAGS = ["-n", "-W", "--keep-going", "-q"]  # every warning is an error, a missing reference too
+
+
+def digest(root: Path) -> str:
+    """Return the digest of all that the pages are made from, the repository's address included."""
+    made_from = hashlib.sha256(str(repository(str(root))).encode())
+    for path in sorted(path for pattern in INPUTS for path in root.glob(pattern) if path.is_file()):
+        content = hashlib.sha256(path.read_bytes()).digest()
+        made_from.update(path.relative_to(root).as_posix().encode() + b"\0" + content)
+    return made_from.hexdigest()
+
+
+def build_pages(root: Path = ROOT, *, force: bool = False) -> Path:
+    """Return the book's first page, after building all pages anew where they are not up to date.
+
+    Raises
+    ------
+    SystemExit
+        The build gave a warning or an error; it was printed.
+    """
+    build, index = root / "_build", root / "_build" / "html" / "index.html"
+    stamp, current = build / "pages.sha256", digest(root)
+    if not force and index.exists() and stamp.exists() and stamp.read_text() == current:
+        return index
+    for old in ("html", ".doctrees", "jupyter_execute"):  # pages of deleted chapters go, static files are fresh
+        shutil.rmtree(build / old, ignore_errors=True)
+    stamp.unlink(missing_ok=True)
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(root), *FLAGS]
+    if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
+        raise SystemExit("pages: the build failed; the warnings above say where")
+    stamp.write_text(current)
+    return index
+
+
+def main() -> None:
+    """Build what is stale, and say where the first page is and how long it took."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--force", action="store_true", help="build even where nothing has changed")
+    start = time.perf_counter()
+    index = build_pages(force=parser.parse_args().force)
+    print(f"pages: {time.perf_counter() - start:.0f} s. Open {index.as_uri()}")
+
+
+if __name__ == "__main__":
+    main()
