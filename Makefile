@@ -1,0 +1,50 @@
+# make book   set up, execute what is stale, build the pages       make test       lint, build, run every test
+# make help   all targets
+
+PYTHON ?= python3
+ENV := .venv/.installed
+BIN := .venv/bin
+CHAPTER ?=
+
+# $(call part,name,command): run one part and print how long it took.
+part = @start=$$(date +%s); $(2); status=$$?; echo "-- $(1): $$(($$(date +%s) - start)) s"; exit $$status
+
+.PHONY: help book notebooks pages test test-all lint lock bench screenshots clean
+.DELETE_ON_ERROR:
+
+help:           ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+$(ENV): requirements.lock pyproject.toml tools/environment.py
+	@$(PYTHON) tools/environment.py
+
+book: notebooks ## set up, execute the chapters that are stale, build the pages (CHAPTER=discrete: just that one)
+	$(call part,pages,$(BIN)/python tools/build.py)
+	@echo "open $(CURDIR)/_build/html/index.html"
+
+notebooks: $(ENV)
+	$(call part,notebooks,$(BIN)/python tools/execute.py $(CHAPTER) && $(BIN)/python tools/figure.py)
+
+pages: $(ENV)   ## build the pages from the outputs that are stored
+	$(call part,pages,$(BIN)/python tools/build.py)
+
+lint: $(ENV)    ## style and types
+	$(call part,lint,$(BIN)/ruff check && $(BIN)/ruff format --check --quiet && $(BIN)/mypy)
+
+test: lint pages ## every notebook compared, every unit test, every page
+	$(call part,tests,$(BIN)/pytest -n 2 --dist loadscope --durations 8)
+
+test-all: test  ## and what is too slow for every change: threads and vector instructions
+	$(call part,matrix,$(BIN)/python tools/matrix.py)
+
+bench: $(ENV)   ## the simulators against plain loops, as ratios
+	@$(BIN)/python -m bench
+
+lock: $(ENV)    ## newest versions into requirements.lock, and what changed
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/lock.py
+
+screenshots: pages ## a picture of every page, light, dark, narrow and printed, to look at
+	@$(BIN)/python tools/screenshots.py
+
+clean:          ## remove what was built, but for the environment
+	rm -rf _build

@@ -1,0 +1,1 @@
+"""Ratios of the simulators to plain loops (`make bench`)."""

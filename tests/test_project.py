@@ -1,0 +1,147 @@
+"""The project's own files: one lock for every way in, a light core, documented names."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+import figure
+import model_collapse
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK = {
+    Requirement(line).name: Requirement(line)
+    for line in (ROOT / "requirements.lock").read_text().splitlines()
+    if line and not line.startswith("#")
+}
+MODULES = [m.name for m in pkgutil.iter_modules(model_collapse.__path__)]
+HEAVY = ("pandas", "altair", "vl_convert", "torch", "transformers", "datasets", "sklearn", "gensim", "IPython")
+CORE = ("process", "discrete", "gaussian", "results", "data")
+
+
+def requirements():
+    extras = PROJECT["optional-dependencies"].values()
+    return [Requirement(text) for text in [*PROJECT["dependencies"], *(r for extra in extras for r in extra)]]
+
+
+def test_the_lock_satisfies_every_bound_of_the_library():
+    for requirement in requirements():
+        (pin,) = LOCK[requirement.name].specifier
+        assert requirement.specifier.contains(pin.version), f"{requirement} against the lock's {pin.version}: make lock"
+
+
+def test_the_lock_pins_exactly_and_names_no_build_of_torch():
+    assert all(len(r.specifier) == 1 and next(iter(r.specifier)).operator == "==" for r in LOCK.values())
+    assert "+" not in str(LOCK["torch"].specifier)
+    assert not [name for name in LOCK if name.startswith(("nvidia", "cuda", "triton"))]
+
+
+def test_conda_installs_the_same_lock():
+    pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
+    assert pip == ["-r requirements.lock", "-e ."]
+
+
+def test_the_environment_is_the_lock():
+    wrong = []
+    for name, requirement in LOCK.items():
+        if requirement.marker is None or requirement.marker.evaluate():
+            version = importlib.metadata.version(name).split("+")[0]
+            wrong += [f"{name} {version}"] if not requirement.specifier.contains(version) else []
+    assert not wrong, f"installed otherwise than locked: {wrong}; rm -rf .venv and make again"
+
+
+def test_the_library_has_no_upper_bound_on_python():
+    assert PROJECT["requires-python"] == ">=3.11"
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_imports_with_numpy_and_scipy_alone(module):
+    code = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {HEAVY}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+import model_collapse.{module}"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def public_names():
+    """All of each module, but for modules that stand behind another (`discrete_theory`): what that one offers."""
+    for module in MODULES:
+        if module.partition("_")[0] in MODULES and "_" in module:
+            continue
+        names = vars(importlib.import_module(f"model_collapse.{module}"))
+        for name, thing in names.items():
+            ours = getattr(thing, "__module__", "").startswith(f"model_collapse.{module}")
+            offered = name in vars(importlib.import_module(f"model_collapse.{module}")).get("__all__", [name])
+            if ours and offered and not name.startswith("_") and (inspect.isfunction(thing) or inspect.isclass(thing)):
+                yield pytest.param(thing, id=f"{module}.{name}")
+
+
+@pytest.mark.parametrize("thing", list(public_names()))
+def test_public_names_have_a_docstring_with_an_example_that_runs(thing):
+    assert ">>>" in (thing.__doc__ or ""), "no example in the docstring (doctest runs them)"
+
+
+def python_files():
+    folders = ("lib", "tools", "bench", "tests")
+    return [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+
+
+def test_no_global_seeding():
+    for path in python_files():
+        assert not re.search(r"\b(np\.random\.seed|torch\.manual_seed|random\.seed)\(", path.read_text()), path
+
+
+def functions(path):
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+
+
+def length(function):
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+def test_modules_and_functions_stay_short():
+    paths = list((ROOT / "lib").rglob("*.py"))
+    long = [f"{p.name}:{f.name}" for p in paths for f in functions(p) if length(f) > 40]
+    assert not long, f"functions over 40 lines: {long}"
+
+
+MAKE = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_documented_commands_exist(page):
+    targets = set(re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / page).read_text(), re.M))
+    assert {"book", "test"} <= targets <= {*MAKE}, f"{page} names make targets that do not exist: {targets - {*MAKE}}"
+
+
+def tree_lines():
+    block = re.search(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    return [line.split()[0] for line in block.group(1).splitlines() if line.strip()]
+
+
+def test_the_file_tree_of_the_readme_is_true():
+    listed = tree_lines()
+    missing = [name for name in listed if not (ROOT / name).exists()]
+    assert not missing, f"README's tree lists what does not exist: {missing}"
+    modules = {f"lib/model_collapse/{m}.py" for m in MODULES}
+    assert modules <= set(listed), f"README's tree leaves out {modules - set(listed)}"
+
+
+def test_the_figure_of_the_readme_is_the_introduction_s():
+    assert figure.FIGURE.read_text(encoding="utf8") == figure.stored_picture(), "make book writes it"
