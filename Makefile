@@ -16,11 +16,12 @@ help:           ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 $(ENV): requirements.lock pyproject.toml tools/environment.py
+	@command -v $(PYTHON) >/dev/null || { echo "environment: there is no $(PYTHON). Install Python 3.11 to 3.13," \
+	  "or name one: make book PYTHON=/path/to/python3.12"; exit 1; }
 	@$(PYTHON) tools/environment.py
 
 book: notebooks ## set up, execute the chapters that are stale, build the pages (CHAPTER=discrete: just that one)
 	$(call part,pages,$(BIN)/python tools/build.py)
-	@echo "open $(CURDIR)/_build/html/index.html"
 
 notebooks: $(ENV)
 	$(call part,notebooks,$(BIN)/python tools/execute.py $(CHAPTER) && $(BIN)/python tools/figure.py)

@@ -22,7 +22,7 @@ MIN_EXERCISES, MAX_OBJECTIVES, SUMMARY_SENTENCES = 4, 4, 5
 UNSEEN = {"remove-cell", "remove-input", "hide-cell", "hide-input"}
 FORBIDDEN_TAGS = re.compile(r"nbval-.*|raises-exception|skip-execution")
 FORBIDDEN_COMMENTS = re.compile(r"#\s*(NBVAL_\w+|PYTEST_VALIDATE\w+)")
-ANCHORS = "|".join(map(re.escape, {str(Path.home()), tempfile.gettempdir(), "/home/", "/Users/", "/root/", "/work/"}))
+ANCHORS = "|".join(map(re.escape, {str(Path.home()), tempfile.gettempdir(), "/home/", "/Users/", "/root/"}))
 LOCAL = re.compile(rf"(?<![\w.])({ANCHORS})|\b0x[0-9a-f]{{6,}}\b|[A-Z]:\\\\")
 Rule = Callable[[NotebookNode], Iterator[str]]
 

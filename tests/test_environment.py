@@ -73,10 +73,29 @@ def test_a_broken_venv_is_made_anew(monkeypatch, tmp_path):
     inside.parent.mkdir(parents=True)
     inside.write_text("not a program")
     commands = []
-    monkeypatch.setattr(environment, "run", lambda command: commands.append(command) or int("--version" in command))
+    monkeypatch.setattr(environment, "run", lambda command: commands.append(command) or int(command[0] == str(inside)))
     assert environment.make_venv("python3.11") == str(inside)
     assert commands[-1][:3] == ["python3.11", "-m", "venv"]
     assert not inside.exists()
+
+
+@pytest.mark.parametrize("broken", ["version_info", "--version"])
+def test_a_venv_of_another_python_or_without_pip_is_made_anew(monkeypatch, tmp_path, broken):
+    inside = tmp_path / ".venv" / "bin" / "python"
+    inside.parent.mkdir(parents=True)
+    inside.symlink_to(sys.executable)
+    commands = []
+    fails = failing(broken)
+    monkeypatch.setattr(environment, "run", lambda command: commands.append(command) or fails(command))
+    environment.make_venv("python3.11")
+    assert commands[-1][:3] == ["python3.11", "-m", "venv"]
+
+
+def test_a_working_venv_is_kept(monkeypatch, tmp_path):
+    inside = tmp_path / ".venv" / "bin" / "python"
+    inside.parent.mkdir(parents=True)
+    inside.symlink_to(sys.executable)
+    assert environment.make_venv("no such python") == str(inside)
 
 
 def test_an_old_python_can_read_the_program_that_refuses_it():

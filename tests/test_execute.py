@@ -152,6 +152,11 @@ def test_a_run_after_an_edit_executes_the_stale_and_prints_old_and_new(project: 
     assert run(project, "--check") == (0, "")
 
 
+def test_a_chapter_brings_along_those_that_read_it(project: Path) -> None:
+    assert run(project, "one") == (0, "one: fresh\nreader: fresh\n")
+    assert run(project, "two") == (0, "two: fresh\n")
+
+
 def test_a_second_run_changes_nothing(project: Path) -> None:
     before = bytes_of_book(project)
     assert run(project) == (0, "one: fresh\ntwo: fresh\nreader: fresh\n")

@@ -59,7 +59,7 @@ def from_remote(address: str) -> str | None:
     --------
     >>> from_remote("git@github.com:owner/name.git"), from_remote("https://github.com/owner/name")
     ('owner/name', 'owner/name')
-    >>> from_remote("/srv/mirrors/name.git")
+    >>> from_remote("/srv/git/name.git")
     """
     found = re.fullmatch(r"(?:https://|ssh://)?(?:[^@/]+@)?github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?", address)
     return found[1] if found else None

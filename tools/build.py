@@ -1,14 +1,9 @@
-"""Build the pages from the stored outputs into _build/html, if anything that they are made from has changed.
+"""Build the pages from the stored outputs into _build/html, if anything that they are made from has changed."""
 
-usage: python tools/build.py [--force]
-"""
-
-import argparse
 import hashlib
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from book_site import repository
@@ -35,7 +30,7 @@ def digest(root: Path) -> str:
     return made_from.hexdigest()
 
 
-def build_pages(root: Path = ROOT, *, force: bool = False) -> Path:
+def build_pages(root: Path = ROOT) -> Path:
     """Return the book's first page, after building all pages anew where they are not up to date.
 
     Raises
@@ -45,7 +40,7 @@ def build_pages(root: Path = ROOT, *, force: bool = False) -> Path:
     """
     build, index = root / "_build", root / "_build" / "html" / "index.html"
     stamp, current = build / "pages.sha256", digest(root)
-    if not force and index.exists() and stamp.exists() and stamp.read_text() == current:
+    if index.exists() and stamp.exists() and stamp.read_text() == current:
         return index
     for old in ("html", ".doctrees", "jupyter_execute"):  # pages of deleted chapters go, static files are fresh
         shutil.rmtree(build / old, ignore_errors=True)
@@ -58,12 +53,8 @@ def build_pages(root: Path = ROOT, *, force: bool = False) -> Path:
 
 
 def main() -> None:
-    """Build what is stale, and say where the first page is and how long it took."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--force", action="store_true", help="build even where nothing has changed")
-    start = time.perf_counter()
-    index = build_pages(force=parser.parse_args().force)
-    print(f"pages: {time.perf_counter() - start:.0f} s. Open {index.as_uri()}")
+    """Build what is stale, and print the page to open."""
+    print(f"open {build_pages().as_uri()}")
 
 
 if __name__ == "__main__":

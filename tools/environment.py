@@ -13,6 +13,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 LOG = os.path.join(ROOT, "_build", "install.log")
 OLDEST, NEWEST = (3, 11), (3, 13)
+IN_RANGE = "import sys; sys.exit(not %s <= sys.version_info[:2] <= %s)" % (OLDEST, NEWEST)
 
 
 def stop(message):
@@ -37,7 +38,7 @@ def interpreter():
 def make_venv(python):
     """Create .venv, or leave one that works as it is."""
     inside = os.path.join(VENV, "bin", "python")
-    if os.path.exists(inside) and run([inside, "-m", "pip", "--version"]) == 0:
+    if os.path.exists(inside) and run([inside, "-c", IN_RANGE]) == 0 and run([inside, "-m", "pip", "--version"]) == 0:
         return inside
     shutil.rmtree(VENV, ignore_errors=True)
     if run([python, "-c", "import ensurepip, venv"]) != 0:
@@ -71,7 +72,7 @@ def main():
     if not os.path.isdir(os.path.dirname(LOG)):
         os.makedirs(os.path.dirname(LOG))
     python = interpreter()
-    print("environment: installing into .venv with %s (about 2.5 GB, some minutes)" % python)
+    print("environment: installing into .venv with %s (2.5 GB; with torch for NVIDIA cards several more)" % python)
     sys.stdout.flush()
     open(LOG, "wb").close()
     install(make_venv(python))

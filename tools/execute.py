@@ -237,17 +237,28 @@ def complaint(chapter: Chapter) -> str | None:
 
 
 def chosen(names: list[str], root: Path) -> list[Chapter]:
-    """Return the chapters of these names, or all; exit with one line if there is no such chapter."""
+    """Return the chapters of these names and those that read them, or all; exit with one line if there is none."""
     known = chapters(root)
     if unknown := set(names) - {chapter.name for chapter in known}:
         sys.exit(f"no chapter {', '.join(sorted(unknown))}; there are {', '.join(c.name for c in known)}")
-    return [chapter for chapter in known if not names or chapter.name in names]
+    picked: list[Chapter] = []
+    for chapter in known:
+        if not names or chapter.name in names or reads(chapter, picked):
+            picked.append(chapter)
+    return picked
+
+
+def reads(chapter: Chapter, others: list[Chapter]) -> bool:
+    """Tell whether a chapter, when it was executed, read one of these others' notebooks."""
+    stored = read_notebook(chapter.notebook)
+    files = stored.metadata.get("stamp", {}).get("files", {}) if stored else {}
+    return any(other.notebook.relative_to(chapter.root).as_posix() in files for other in others)
 
 
 def main() -> int:
     """Bring the chosen chapters up to date, or only check them; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("chapter", nargs="*", help="name in _toc.yml; all if none is given")
+    parser.add_argument("chapter", nargs="*", help="name in _toc.yml, with those that read it; all if none is given")
     parser.add_argument("--check", action="store_true", help="execute nothing: report what is stale or out of step")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository (default: where this file lies)")
     arguments = parser.parse_args()

@@ -148,7 +148,17 @@ def expected_support(p: ArrayLike, M: int, n: Rounds) -> Any:
 def spectrum(M: int) -> Floats:
     """The eigenvalues of the two-state chain: lambda_j = prod_(k<j) (1 - k/M), j = 0..M, descending.
 
-    lambda_0 = lambda_1 = 1 belong to the two absorbing states, lambda_2 = 1 - 1/M to the slowest loss.
+    lambda_0 = lambda_1 = 1 belong to the two absorbing states, lambda_2 = 1 - 1/M to the slowest loss (Ewens 2004,
+    section 3.2; proved in the book).
+
+    Parameters
+    ----------
+    M : int
+        Sample size.
+
+    Returns
+    -------
+    ndarray of float64, shape (M+1,)
 
     Raises
     ------

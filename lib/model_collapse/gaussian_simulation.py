@@ -247,6 +247,6 @@ def _normalised(columns: Array, scales: Array) -> tuple[Array, Array]:
     """Return the columns with unit length and their log lengths, longest first."""
     length = np.linalg.norm(columns, axis=-2)
     scales = scales + np.log(length)
-    order = np.argsort(-scales, axis=-1)
+    order = np.argsort(-scales, axis=-1, kind="stable")
     columns = np.take_along_axis(columns / length[:, None, :], order[:, None, :], axis=-1)
     return columns, np.take_along_axis(scales, order, axis=-1)

@@ -108,10 +108,21 @@ class Mixture:
     def counts(self, n: int, rng: Generator) -> tuple[int, int, int]:
         """How many of n points come from the new model, the previous generation and the original.
 
+        Parameters
+        ----------
+        n : int
+        rng : numpy.random.Generator
+            Drawn from under multinomial shares only.
+
         Raises
         ------
         ValueError
             n < 0; under fixed shares, a weight above 0 whose count rounds to 0.
+
+        Examples
+        --------
+        >>> Mixture(0.5, 0.25, 0.25).counts(10, np.random.default_rng(0))
+        (5, 3, 2)
         """
         n = integer(n, "n", 0)
         if self.shares == "multinomial":

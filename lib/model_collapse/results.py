@@ -76,10 +76,17 @@ class Claim:
 def proof(agrees: bool, stated: Literal["true", "corrected", "false"] = "true") -> Verdict:
     """Verdict of a claim that a proof settles: as stated, with a correction, or false as stated.
 
+    Parameters
+    ----------
+    agrees : bool
+        Whether the computation agrees with what is proved.
+    stated : {"true", "corrected", "false"}
+        What the proof says of the claim as it is worded.
+
     Raises
     ------
     ValueError
-        The computation contradicts the proof (`agrees` is False): then one of the two is wrong.
+        Another value of an argument; or the computation contradicts the proof: then one of the two is wrong.
 
     Examples
     --------
@@ -98,6 +105,20 @@ def proof(agrees: bool, stated: Literal["true", "corrected", "false"] = "true") 
 def agreement(z: ArrayLike, limit: float = 4.0, *, corrected: bool = False) -> Verdict:
     """Verdict of a claim that a quantity has a value: every z-score of measured against claimed is within the limit.
 
+    Parameters
+    ----------
+    z : float or array
+        Differences in standard errors.
+    limit : float
+        What still counts as agreement.
+    corrected : bool
+        Whether the value is that of a corrected form of the claim.
+
+    Raises
+    ------
+    ValueError
+        No z-score, or one that is NaN.
+
     Examples
     --------
     >>> agreement([0.3, -1.2]), agreement([0.3, -7.0])
@@ -113,6 +134,20 @@ def agreement(z: ArrayLike, limit: float = 4.0, *, corrected: bool = False) -> V
 
 def beyond(low: float, high: float, threshold: float, side: Literal["above", "below"] = "above") -> Verdict:
     """Verdict of a claim that a quantity lies above (below) a threshold, from an interval for it.
+
+    Parameters
+    ----------
+    low, high : float
+        Interval for the quantity; undecided if the threshold lies in it.
+    threshold : float
+        In the units of the interval.
+    side : {"above", "below"}
+        Where the claim puts the quantity.
+
+    Raises
+    ------
+    ValueError
+        Another side, low > high, or NaN.
 
     Examples
     --------
@@ -162,6 +197,16 @@ class Claims:
 def claims(*rows: Claim) -> Claims:
     r"""Show claims as a table and store them in the notebook.
 
+    Parameters
+    ----------
+    *rows : Claim
+        In the order of the table.
+
+    Returns
+    -------
+    Claims
+        Displays as a table; its JSON form is what `stored_claims` reads back.
+
     Raises
     ------
     ValueError
@@ -184,6 +229,11 @@ def claims(*rows: Claim) -> Claims:
 
 def stored_claims(notebook: str | Path) -> list[Claim]:
     """Read the claims stored in an executed notebook, in order.
+
+    Parameters
+    ----------
+    notebook : path
+        An .ipynb file.
 
     Raises
     ------
