@@ -57,6 +57,8 @@ def is_executed(notebook: NotebookNode) -> Iterator[str]:
     if counts != list(range(1, len(counts) + 1)):
         yield f"execution counts are {counts}"
     for cell, output in outputs(notebook):
+        if output.get("execution_count", cell.execution_count) != cell.execution_count:
+            yield f"{cell.id} stores an output of another execution"
         if output.output_type == "error":
             yield f"{cell.id} stores the error {output.ename}: {output.evalue}"
         if output.get("name") == "stderr":
@@ -88,6 +90,16 @@ def has_one_machine_cell_at_most(notebook: NotebookNode) -> Iterator[str]:
         body = ast.parse(cell.source).body
         if len(body) != 1 or not isinstance(body[0], ast.Expr) or not isinstance(body[0].value, ast.Call):
             yield f"{cell.id} is tagged machine and is not a single call"
+        for output in cell.outputs:
+            if results := [mime for mime in output.get("data", {}) if mime == CLAIMS or CHART.fullmatch(mime)]:
+                yield f"{cell.id} is tagged machine and holds results: {results}"
+
+
+def claims_exactly(notebook: NotebookNode) -> Iterator[str]:
+    """Claims are compared at the default tolerance."""
+    for cell, output in outputs(notebook):
+        if CLAIMS in output.get("data", {}) and "compare" in cell.metadata:
+            yield f"{cell.id} holds claims and widens its tolerance"
 
 
 def has_short_cells(notebook: NotebookNode) -> Iterator[str]:
@@ -156,6 +168,7 @@ COMMON: list[Rule] = [
     shows_what_it_displays,
     is_compared,
     has_one_machine_cell_at_most,
+    claims_exactly,
     has_short_cells,
     has_described_figures,
     is_light,

@@ -15,6 +15,7 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
+import comparing
 from comparing import Tolerance, differences, refusals
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -278,3 +279,8 @@ def test_columns_that_move_with_a_number_are_not_words() -> None:
     tolerance = Tolerance(rtol=1e-3, reason="drift")
     assert not list(differences(stream("a   9.9999 b"), stream("a  10.0000 b"), tolerance))
     assert list(differences(stream("a  9.9999 b"), stream("a   9.9999 b"), tolerance))
+
+
+def test_a_colour_is_no_number() -> None:
+    assert list(comparing.in_text("colour", "#009E73", "#090E72", Tolerance()))
+    assert not list(comparing.in_text("colour", "#009E73", "#009E73", Tolerance()))

@@ -491,3 +491,41 @@ MIX = Mixture(0.5, 0.5)
 def test_arguments_out_of_range(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# The ends of the ranges
+
+
+def test_what_was_never_there_does_not_survive():
+    assert discrete.survival(0.0, 10, 0) == 0
+    assert discrete.survival(0.1, 10, 0) == 1
+    assert discrete.survival_branching(1e-18, 1000, 1) == pytest.approx(1e-15, rel=1e-9, abs=0)
+    assert discrete.expected_heterozygosity([0.5, 0.5], 1, [0, 1]).tolist() == [0.5, 0.0]
+
+
+def test_the_transition_matrix_cannot_be_corrupted():
+    with pytest.raises(ValueError, match="read-only"):
+        discrete.transition(5)[0, 0] = 2
+
+
+def test_observe_is_called_once_a_round_also_after_the_end():
+    calls = []
+    discrete.simulate([0.5, 0.5], 2, 60, 3, np.random.default_rng(0), lambda counts: calls.append(counts.copy()) or 0)
+    assert len(calls) == 60
+    assert (calls[-1].max(axis=1) == 2).all()
+
+
+def test_many_points_of_many_states_are_copied_evenly():
+    M, K = 70_000, 50_000
+    counts = discrete.simulate(np.full(K, 1 / K), M, 2, 1, np.random.default_rng(0))[:, 0]
+    assert (counts.sum(axis=1) == M).all()
+    late = counts[0] * (np.cumsum(counts[0]) > 2**16)  # parents whose number needs more than 16 bits
+    share = late.sum() / M
+    z = (counts[1][late > 0].sum() / M - share) / np.sqrt(share * (1 - share) / M)
+    assert abs(z) < 4
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_state_of_probability_zero_stays_empty_at_any_size(seed):
+    p = np.append(np.full(30, 1 / 30), 0.0)
+    assert discrete.simulate(p, 2**53, 1, 1, np.random.default_rng(seed))[0, 0, -1] == 0

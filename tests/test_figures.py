@@ -65,3 +65,20 @@ def test_no_text_alternative_or_too_many_rows():
         show(trajectory(table("exact"), X, Y), "  ")
     with pytest.raises(ValueError, match="501 rows of data, allowed are 500"):
         show(alt.Chart(pd.DataFrame({"n": range(501)})).mark_point().encode(x="n:Q"), "x")
+
+
+def test_each_layer_takes_its_own_kinds_and_tooltips_are_short_numbers():
+    lines, rule, point = trajectory(table("exact", "approximation", "simulation"), X, Y).to_dict()["layer"]
+    assert lines["transform"] == [{"filter": "datum.kind != 'simulation'"}]
+    assert rule["transform"] == point["transform"] == [{"filter": "datum.kind == 'simulation'"}]
+    assert {"field": "H", "format": ".4~g", "type": "quantitative"} in point["encoding"]["tooltip"]
+
+
+def test_the_theme_goes_before_a_chart_s_own_settings():
+    chart = trajectory(table("exact"), X, Y).configure(background="red", padding=3)
+    spec = show(chart, "x").spec
+    assert (spec["config"]["background"], spec["config"]["padding"]) == ("transparent", 3)
+
+
+def test_five_hundred_rows_are_allowed():
+    show(alt.Chart(pd.DataFrame({"n": range(500)})).mark_point().encode(x="n:Q"), "x")

@@ -259,3 +259,17 @@ def test_w2_broadcasts():
 def test_arguments_out_of_range(call, message):
     with pytest.raises(ValueError, match=f"^{message}\\b"):
         call()
+
+
+def test_the_preprint_s_expansion_singles_out_the_last_round():
+    mean, variance = preprint_w2([8, 4])
+    assert mean == pytest.approx(1 / 8 + 3 / (2 * 4))
+    assert variance == pytest.approx(2 / 8**2 + 3 / 4**2 + 2 * 3 / (8 * 4))
+
+
+def test_slightly_asymmetric_covariances_and_inexact_sizes_are_refused():
+    tilted = np.array([[1, 1e-6], [0, 1]])
+    with pytest.raises(ValueError, match="cov1"):
+        w2([0, 0], np.eye(2), [0, 0], tilted)
+    with pytest.raises(ValueError, match="M = "):
+        simulate(2**60, 1, 1, np.random.default_rng(0))

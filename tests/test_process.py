@@ -133,6 +133,39 @@ def test_generations_are_drawn_independently():
     assert abs(z) < 4
 
 
+def test_every_purpose_of_every_generation_has_a_stream_of_its_own():
+    states = []
+
+    def noted(rng):
+        states.append(str(rng.bit_generator.state))
+        return rng
+
+    family = Family(
+        lambda data, rng, previous: noted(rng).random(), lambda theta, n, rng: noted(rng).integers(2, size=n)
+    )
+    mixture = Mixture(alpha=0.5, beta=0.25, gamma=0.25, shares="multinomial", points="fresh")
+    list(
+        islice(generations(family, lambda n, rng: noted(rng).integers(2, size=n), rng(), mixture=mixture, sizes=12), 4)
+    )
+    fits, samples, sources = 4, 3, 1 + 3
+    assert len(set(states)) >= fits + samples + sources
+
+
+@pytest.mark.parametrize("kind", [np.random.MT19937, np.random.Philox])
+def test_streams_are_of_the_kind_of_the_generator(kind):
+    seen = []
+    family = Family(lambda data, rng, previous: seen.append(type(rng.bit_generator)), lambda theta, n, rng: np.ones(n))
+    next(generations(family, np.ones(3), np.random.Generator(kind(1))))
+    assert seen == [kind]
+
+
+def test_a_source_may_return_its_own_buffer():
+    buffer = np.arange(10)
+    first = next(generations(COUNTER, lambda n, rng: buffer, rng(), sizes=10))
+    buffer[:] = -1
+    assert first.data.min() == 0
+
+
 def test_sizes_may_vary():
     sizes = [len(g.data) for g in run(COIN, zeros, 0, sizes=lambda i: 10 * (i + 1))]
     assert sizes == [10, 20, 30, 40]
@@ -248,6 +281,7 @@ def family_of(sample, original=None):
         (mixed(alpha=1.5, beta=-0.5), "beta = -0.5: a weight must be >= 0"),
         (mixed(alpha=float("nan")), "alpha = nan: must be a finite real number"),
         (mixed(alpha=0.5), "weights must sum to 1"),
+        (mixed(alpha=0.5, beta=0.499), "weights must sum to 1"),
         (mixed(shares="even"), "shares = 'even': allowed are"),
         (mixed(points="old"), "points = 'old': allowed are"),
         (mixed(alpha=0.99, gamma=0.01), "gamma = 0.01: of 10 points its fixed share is 0 points"),
@@ -294,8 +328,10 @@ class Unseeded(np.random.PCG64):
 def test_measuring_in_place_does_not_reach_the_next_generation():
     original = np.array([0, 1] * 5)
     first = next(generations(COIN, original, rng(), mixture=Mixture(alpha=0.5, gamma=0.5)))
-    with pytest.raises(ValueError, match="read-only"):
-        first.data.sort()
+    second = run(COIN, original, 0, mixture=Mixture(alpha=0.5, beta=0.5), count=2)[1]
+    for generation in (first, second):
+        with pytest.raises(ValueError, match="read-only"):
+            generation.data.sort()
     original[:] = 7
     assert set(first.data) == {0, 1}
 

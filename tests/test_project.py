@@ -46,6 +46,23 @@ def test_the_lock_pins_exactly_and_names_no_build_of_torch():
     assert not [name for name in LOCK if name.startswith(("nvidia", "cuda", "triton"))]
 
 
+def test_the_lock_holds_all_that_its_packages_need():
+    """Followed through what is installed, but for the companions of torch's accelerator builds."""
+    todo, seen = [r.name for r in requirements()], set()
+    while todo:
+        name = todo.pop().lower().replace("_", "-")
+        if name in seen:
+            continue
+        seen.add(name)
+        for text in importlib.metadata.requires(name) or []:
+            needed = Requirement(text)
+            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                todo.append(needed.name)
+    locked = {name.lower().replace("_", "-") for name in LOCK}
+    missing = [name for name in seen - locked if not name.startswith(("nvidia", "cuda", "triton"))]
+    assert not missing, f"requirements.lock leaves out {missing}: make lock"
+
+
 def test_conda_installs_the_same_lock():
     pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
     assert pip == ["-r requirements.lock", "-e ."]
@@ -102,7 +119,7 @@ def python_files():
 
 
 def test_no_global_seeding():
-    for path in python_files():
+    for path in [*python_files(), *(ROOT / "book" / "text").glob("*.md")]:
         assert not re.search(r"\b(np\.random\.seed|torch\.manual_seed|random\.seed)\(", path.read_text()), path
 
 

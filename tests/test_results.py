@@ -18,6 +18,8 @@ def test_a_proof_that_the_numbers_contradict_is_no_verdict():
     ]
     with pytest.raises(ValueError, match="contradicts the proof"):
         proof(False)
+    with pytest.raises(ValueError, match="agrees = 'yes': allowed are True and False"):
+        proof("yes")
     with pytest.raises(ValueError, match="stated = 'no'"):
         proof(True, "no")
 
@@ -38,7 +40,12 @@ def test_beyond():
     assert beyond(1, 2, 3) == "not reproduced"
     assert beyond(1, 2, 3, side="below") == "reproduced"
     assert beyond(1, 2, 0.5, side="below") == "not reproduced"
-    bad = (((2, 1, 0), "low <= high"), ((np.nan, 1, 0), "low <= high"), ((0, 1, 2, "left"), "side"))
+    bad = (
+        ((2, 1, 0), "low <= high"),
+        ((np.nan, 1, 0), "low <= high"),
+        ((0, 1, 2, "left"), "side"),
+        ((0, 1, np.nan), "a number"),
+    )
     for arguments, message in bad:
         with pytest.raises(ValueError, match=message):
             beyond(*arguments)
@@ -79,3 +86,10 @@ def test_stored_claims_are_read_back(tmp_path):
     notebook.write_text("{}")
     with pytest.raises(ValueError, match="not an executed notebook"):
         stored_claims(notebook)
+
+
+def test_no_claim_is_left_out():
+    many = [Claim(**{**CLAIM.__dict__, "name": f"claim-{k}"}) for k in range(80)]
+    bundle = claims(*many)._repr_mimebundle_()
+    assert len(bundle[MIME]["claims"]) == 80
+    assert len(bundle["text/markdown"].splitlines()) == 82
