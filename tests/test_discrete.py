@@ -7,8 +7,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from model_collapse import discrete
-from model_collapse.discrete_simulation import POINTS_FOR_A_STATE
+from model_collapse import discrete, discrete_simulation
 from model_collapse.process import Mixture, generations
 
 ZIPF = 1 / np.arange(1, 101) / (1 / np.arange(1, 101)).sum()
@@ -333,9 +332,13 @@ def test_end_state_is_distributed_as_the_original():
 COPYING, PACKING = 20, 200  # sample sizes at which three states are simulated by copied points, and by packed counts
 
 
-def test_the_two_sizes_run_both_ways_of_simulating():
-    assert POINTS_FOR_A_STATE * (2 - 1) >= COPYING  # until half of the lineages have ended
-    assert POINTS_FOR_A_STATE * (3 - 1) < PACKING
+@pytest.mark.parametrize(("M", "copies"), [(COPYING, True), (PACKING, False)])
+def test_the_two_sizes_run_both_ways_of_simulating(monkeypatch, M, copies):
+    called = []
+    copied = discrete_simulation._copied
+    monkeypatch.setattr(discrete_simulation, "_copied", lambda *a: called.append(1) or copied(*a))
+    discrete.simulate([0.2, 0.5, 0.3], M, 6, 100, np.random.default_rng(0))
+    assert bool(called) == copies
 
 
 @pytest.mark.parametrize("M", [COPYING, PACKING])
@@ -423,9 +426,16 @@ def test_squares_of_counts_fit_their_type():
         assert int((counts**2)[0, 0, 0]) == M**2
 
 
-def test_same_seed_same_counts_whatever_the_order_of_ties():
+def test_same_seed_same_counts():
     first, second = (discrete.simulate(ZIPF, 50, 30, 5, np.random.default_rng(71)) for _ in range(2))
     assert np.array_equal(first, second)
+
+
+def test_equally_common_states_are_packed_in_their_own_order():
+    """An order that is not stable differs from processor to processor, and so would the draws."""
+    cells = np.arange(400).reshape(1, -1)
+    _, packed, _ = discrete_simulation._packed(cells, np.tile([1, 2], 200).reshape(1, -1))
+    assert packed[0].tolist() == [*range(0, 400, 2), *range(1, 400, 2)]
 
 
 def test_generation_zero_is_the_first_round():
