@@ -13,16 +13,17 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from comparing import CHART, refusals
+from comparing import CHART, is_chart, refusals
+from model_collapse.results import MIME as CLAIMS
 from stamps import code_cells
 
-CLAIMS = "application/vnd.model-collapse.claim+json"
 MAX_LINES, MAX_ROWS, MAX_CHART_BYTES = 25, 500, 500_000
 MIN_EXERCISES, MAX_OBJECTIVES, SUMMARY_SENTENCES = 4, 4, 5
 UNSEEN = {"remove-cell", "remove-input", "hide-cell", "hide-input"}
 FORBIDDEN_TAGS = re.compile(r"nbval-.*|raises-exception|skip-execution")
 FORBIDDEN_COMMENTS = re.compile(r"#\s*(NBVAL_\w+|PYTEST_VALIDATE\w+)")
 ANCHORS = "|".join(map(re.escape, {str(Path.home()), tempfile.gettempdir(), "/home/", "/Users/", "/root/"}))
+SEEDED = re.compile(r"\b(default_rng|SeedSequence|RandomState|seed|manual_seed)$")
 LOCAL = re.compile(rf"(?<![\w.])({ANCHORS})|\b0x[0-9a-f]{{6,}}\b|[A-Z]:\\\\")
 Rule = Callable[[NotebookNode], Iterator[str]]
 
@@ -115,12 +116,12 @@ def has_short_cells(notebook: NotebookNode) -> Iterator[str]:
 def has_described_figures(notebook: NotebookNode) -> Iterator[str]:
     """Every chart has a text alternative, a caption, a label and its picture; every image a text alternative."""
     for cell, output in outputs(notebook):
-        is_chart = any(CHART.fullmatch(mime) for mime in output.get("data", {}))
+        charted = is_chart(output.get("data", {}))
         settings = cell.metadata.get("mystnb", {})
         figure = settings.get("figure", {})
-        if is_chart and "image/svg+xml" not in output.data:
+        if charted and "image/svg+xml" not in output.data:
             yield f"{cell.id}: the chart has no SVG for viewers without Vega"
-        if is_chart:
+        if charted:
             yield from (
                 f"{cell.id}: the chart has no mystnb.figure.{x}" for x in ("caption", "name") if x not in figure
             )
@@ -250,8 +251,10 @@ def draws_from_its_seed(notebook: NotebookNode) -> Iterator[str]:
     if not any(re.search(r"^SEED = 0\b", cell.source, re.M) for cell in cells[:2]):
         yield "neither of the first two code cells has the line SEED = 0"
     for cell in cells:
-        for made in re.findall(r"\b(?:default_rng|SeedSequence|manual_seed)\((?:\s*\)|[\d\s,\[\]]+\))", cell.source):
-            yield f"{cell.id}: {made} does not derive from SEED"
+        for call in (node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)):
+            made = ast.unparse(call)
+            if SEEDED.search(ast.unparse(call.func)) and not re.search(r"\bSEED\b", made):
+                yield f"{cell.id}: {made} does not derive from SEED"
 
 
 def stores_claims(notebook: NotebookNode) -> Iterator[str]:

@@ -19,9 +19,10 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
+from model_collapse.results import MIME as CLAIM
+
 LOGGER = logging.getLogger(__name__)
 VEGALITE = [f"application/vnd.vegalite.v{version}+json" for version in (5, 6)]  # of altair 5 and 6
-CLAIM = "application/vnd.model-collapse.claim+json"
 REPEATED = {"proof", "proof-content", "exercise-content", "solution-content"}  # ids given to each box alike
 SCRIPT = "vega.js"
 

@@ -128,7 +128,7 @@ class Mixture:
         if self.shares == "multinomial":
             return _three(rng.multinomial(n, np.divide(self.weights, sum(self.weights))))
         exact = n * np.array(self.weights)
-        counts = np.floor(exact + 1e-9).astype(int)
+        counts = np.floor(exact).astype(int)
         counts[np.argsort(counts - exact, kind="stable")[: n - counts.sum()]] += 1
         for name, weight, count in zip(("alpha", "beta", "gamma"), self.weights, counts, strict=True):
             if weight > 0 and count == 0:
