@@ -246,7 +246,7 @@ def test_a_good_chapter_breaks_no_rule() -> None:
         ("SEED = 0", "SEED = 1", "draws_from_its_seed"),
         ("draw(2)", "np.random.default_rng(5)", "draws_from_its_seed"),
         ("draw(2)", "s = 7\nnp.random.default_rng(seed=s)", "draws_from_its_seed"),
-        ("draw(2)", "np.random.seed(3)", "draws_from_its_seed"),
+        ("draw(2)", "legacy.seed(3)", "draws_from_its_seed"),
         ("draw(2)", "np.random.default_rng()", "draws_from_its_seed"),
         ("claims()", "table()", "stores_claims"),
         ("It stays so.\n", "", "has_short_cells"),

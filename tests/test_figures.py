@@ -4,7 +4,7 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from model_collapse.figures import COLOURS, MIME, show, trajectory
+from model_collapse.figures import COLOURS, MIME, curve, points, show, trajectory
 
 X, Y = alt.X("n:Q", title="round n"), alt.Y("H:Q", title="diversity H", scale=alt.Scale(type="log"))
 
@@ -22,6 +22,16 @@ def test_exact_solid_approximation_dashed_simulation_points_with_interval():
     assert (dash["domain"], dash["range"]) == (["exact", "approximation"], [[1, 0], [7, 5]])
     assert (rule["encoding"]["y"]["field"], rule["encoding"]["y2"]["field"]) == ("low", "high")
     assert rule["encoding"]["y"]["scale"] == point["encoding"]["y"]["scale"] == {"type": "log"}
+
+
+def test_points_have_an_interval_of_95_percent_and_curves_none():
+    rows = points([1, 2], [0.5, 0.4], [0.1, 0.0], ["a", "b"])
+    assert rows["low"].tolist() == pytest.approx([0.304, 0.4])
+    assert rows["high"].tolist() == pytest.approx([0.696, 0.4])
+    assert rows["kind"].tolist() == ["simulation"] * 2
+    assert curve([1], [2], "a", "approximation").to_dict("records") == [
+        {"x": 1, "value": 2, "setting": "a", "kind": "approximation"}
+    ]
 
 
 def test_only_the_marks_that_the_table_needs():

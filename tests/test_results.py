@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from model_collapse.results import MIME, Claim, agreement, beyond, claims, proof, stored_claims
+from model_collapse.results import MIME, Claim, agreement, beyond, claims, mean_and_error, proof, stored_claims
 
 CLAIM = Claim("absorption", "Every chain ends\nin one word.", "section 3", "$P = 1$", "20 of 20", "proved")
 
@@ -32,6 +32,15 @@ def test_agreement():
     for bad in (np.nan, []):
         with pytest.raises(ValueError, match="allowed are numbers"):
             agreement(bad)
+
+
+def test_mean_and_error_are_those_of_replicates():
+    mean, error = mean_and_error([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])
+    assert mean.tolist() == [2, 5]
+    assert error == pytest.approx([np.sqrt(1 / 3), 0])
+    for few in (1.0, [1.0]):
+        with pytest.raises(ValueError, match="at least two replicates"):
+            mean_and_error(few)
 
 
 def test_beyond():

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import vl_convert
 
@@ -118,6 +119,54 @@ def show(chart: Any, alt_text: str) -> Figure:
     spec["config"] = {**spec.get("config", {}), **CONFIG}
     spec["description"] = " ".join(alt_text.split())
     return Figure(spec)
+
+
+def curve(x: Any, value: Any, setting: Any, kind: str = "exact") -> pd.DataFrame:
+    """Rows of `trajectory`'s table, without intervals: a result of theory, or a simulated value that stands alone.
+
+    Parameters
+    ----------
+    x, value : float or array, shape (n,)
+        Positions and values.
+    setting : str or sequence of str
+        What tells the series apart.
+    kind : {"exact", "approximation", "simulation"}
+
+    Returns
+    -------
+    DataFrame
+        Columns x, value, setting, kind.
+
+    Examples
+    --------
+    >>> curve([0, 1], [0.9, 0.8], "M = 10")["kind"].tolist()
+    ['exact', 'exact']
+    """
+    return pd.DataFrame({"x": x, "value": value, "setting": setting, "kind": kind})
+
+
+def points(x: Any, mean: Any, error: Any, setting: Any) -> pd.DataFrame:
+    """Rows of `trajectory`'s table for a simulation: means with 95% intervals, 1.96 standard errors to both sides.
+
+    Parameters
+    ----------
+    x, mean, error : float or array, shape (n,)
+        Positions, means and their standard errors (`results.mean_and_error` gives these two).
+    setting : str or sequence of str
+        What tells the series apart.
+
+    Returns
+    -------
+    DataFrame
+        Columns x, value, setting, kind, low, high.
+
+    Examples
+    --------
+    >>> points([1], [0.8], [0.01], "M = 10")[["low", "high"]].round(4).to_numpy().tolist()
+    [[0.7804, 0.8196]]
+    """
+    half = 1.96 * np.asarray(error)
+    return curve(x, mean, setting, "simulation").assign(low=np.asarray(mean) - half, high=np.asarray(mean) + half)
 
 
 def trajectory(table: pd.DataFrame, x: alt.X, y: alt.Y, colour: alt.Color | None = None) -> alt.LayerChart:

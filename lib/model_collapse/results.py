@@ -73,6 +73,34 @@ class Claim:
             raise ValueError(f"verdict = {self.verdict!r}: allowed are {get_args(Verdict)}")
 
 
+def mean_and_error(samples: ArrayLike) -> tuple[Any, Any]:
+    """Mean over replicates, and its standard error.
+
+    Parameters
+    ----------
+    samples : array, shape (..., R)
+        R >= 2 independent replicates along the last axis.
+
+    Returns
+    -------
+    mean, error : float or ndarray of the leading shape
+
+    Raises
+    ------
+    ValueError
+        Fewer than two replicates.
+
+    Examples
+    --------
+    >>> mean_and_error([1.0, 2.0, 3.0])
+    (np.float64(2.0), np.float64(0.5773502691896258))
+    """
+    values = np.asarray(samples)
+    if values.ndim == 0 or values.shape[-1] < 2:
+        raise ValueError(f"samples: shape {values.shape}; at least two replicates along the last axis are needed")
+    return values.mean(axis=-1), values.std(axis=-1, ddof=1) / np.sqrt(values.shape[-1])
+
+
 def proof(agrees: bool, stated: Literal["true", "corrected", "false"] = "true") -> Verdict:
     """Verdict of a claim that a proof settles: as stated, with a correction, or false as stated.
 
