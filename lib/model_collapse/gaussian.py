@@ -7,7 +7,7 @@ normal law with that mean and covariance. Here are its `family` for the process 
 kept).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -35,7 +35,7 @@ from model_collapse.gaussian_theory import (
     w2_bounds,
     w2_moments,
 )
-from model_collapse.process import Data, Family, Theta
+from model_collapse.process import Family, Theta
 
 __all__ = [
     "Normal",
@@ -106,7 +106,7 @@ def family(ddof: int = 1) -> Family:
     """
     checked_ddof(ddof)
 
-    def fit(data: Data, rng: Generator, previous: Theta | None) -> Normal:
+    def fit(data: NDArray[Any], rng: Generator, previous: Theta | None) -> Normal:
         if data.ndim not in (1, 2) or len(data) <= ddof:
             raise ValueError(f"data: shape (M,) or (M, d) with M > {ddof} is needed, got shape {data.shape}")
         mean = data.mean(axis=0)
@@ -116,7 +116,7 @@ def family(ddof: int = 1) -> Family:
     return Family(fit, _sample)
 
 
-def _sample(theta: Theta, n: int, rng: Generator) -> Data:
+def _sample(theta: Theta, n: int, rng: Generator) -> NDArray[Any]:
     factor = np.sqrt(theta.cov) if theta.cov.ndim == 0 else _root(theta.cov, "theta.cov")
     noise = rng.standard_normal((n, *np.shape(theta.mean)))
     points = theta.mean + (noise * factor if factor.ndim == 0 else noise @ factor)

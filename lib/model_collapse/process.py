@@ -20,11 +20,11 @@ from numpy.random import Generator, SeedSequence
 from numpy.typing import NDArray
 
 from model_collapse.arguments import generator, integer, real
+from model_collapse.drawn import Data, checked, joined, taken
 
 Shares = Literal["fixed", "multinomial"]
 Points = Literal["reused", "fresh"]
 
-Data = NDArray[Any]
 Theta = Any
 Source = Callable[[int, Generator], Data]
 STREAMS = ("original", "fit", "share", "sample", "previous", "source")
@@ -54,8 +54,8 @@ class Family(NamedTuple):
     np.float64(0.75)
     """
 
-    fit: Callable[[Data, Generator, Theta | None], Theta]
-    sample: Callable[[Theta, int, Generator], Data]
+    fit: Callable[[Any, Generator, Theta | None], Theta]
+    sample: Callable[[Theta, int, Generator], Any]
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def generations(
     ----------
     family : Family
         What is fitted and sampled in every generation.
-    original : array, or callable (n, rng) -> array
+    original : array or Drawn, or callable (n, rng) -> array or Drawn
         The original data D_0 (axis 0 counts points), or p_0 itself as something that draws n points; then D_0 is drawn.
     rng : numpy.random.Generator
         Spawned from, not drawn from: the same seed gives the same generations whatever is measured in between and
@@ -186,8 +186,8 @@ def generations(
     Raises
     ------
     ValueError
-        Sizes below 1, data that are no array or hold NaN, samples of another number, shape or dtype than asked, fresh
-        points without a p_0 to draw them from, more re-used points than there are.
+        Sizes below 1, data that are no data set or hold NaN, samples of another number, shape or dtype than asked,
+        fresh points without a p_0 to draw them from, more re-used points than there are.
 
     Examples
     --------
@@ -245,10 +245,8 @@ class _Process:
             integer(sizes, "sizes")
         if callable(original):
             n = _size(sizes, 0)
-            self.original = _checked(original(n, self.stream(0, "original")), "original", n).copy()
-        else:
-            self.original = _checked(original, "original").copy()
-        self.original.setflags(write=False)  # what a reader does to a generation must not reach the next
+            original = checked(original(n, self.stream(0, "original")), "original", n)
+        self.original = _frozen(joined([checked(original, "original")]))
         self.sizes = len(self.original) if sizes is None else sizes
         self.past: list[tuple[Theta, Mixture]] = []
         first = self._check(self.mixture(0))
@@ -275,29 +273,31 @@ class _Process:
             parts.append(self.fresh(first, self.stream(i, "source")))
         if self.remembers:
             self.past.append((theta, mixture))
-        drawn = np.concatenate([part for part in parts if len(part)])
-        drawn.setflags(write=False)
-        return drawn
+        return _frozen(joined(parts))
 
     def previous(self, i: int, n: int, rng: Generator) -> Data:
         """Draw n points of p_i, by walking down p_i = alpha p_theta + beta p_{i-1} + gamma p_0."""
-        parts = [self.original[:0]]
+        parts = [self.nothing]
         while n and i:
             i -= 1
             theta, mixture = self.past[i]
             new, n, first = _three(rng.multinomial(n, np.divide(mixture.weights, sum(mixture.weights))))
             parts += [self.sample(theta, new, rng), self.fresh(first, rng)]
-        return np.concatenate([*parts, self.fresh(n, rng)])
+        return joined([*parts, self.fresh(n, rng)])
 
     def sample(self, theta: Theta, n: int, rng: Generator) -> Data:
         if not n:
-            return self.original[:0]
-        return _checked(self.family.sample(theta, n, rng), "family.sample", n, self.original)
+            return self.nothing
+        return checked(self.family.sample(theta, n, rng), "family.sample", n, self.original)
 
     def fresh(self, n: int, rng: Generator) -> Data:
         if not n or self.source is None:
-            return self.original[:0]
-        return _checked(self.source(n, rng), "original", n, self.original)
+            return self.nothing
+        return checked(self.source(n, rng), "original", n, self.original)
+
+    @property
+    def nothing(self) -> Data:
+        return taken(self.original, np.arange(0))
 
     def stream(self, i: int, purpose: str) -> Generator:
         """The random stream of one generation and purpose: it depends on the seed, not on what was drawn before."""
@@ -328,24 +328,14 @@ def _size(sizes: int | Callable[[int], int], i: int) -> int:
     return integer(sizes(i) if callable(sizes) else sizes, f"sizes: M_{i}")
 
 
+def _frozen(data: Data) -> Data:
+    """What a reader does to the data of a generation must not reach the next."""
+    if isinstance(data, np.ndarray):
+        data.setflags(write=False)
+    return data
+
+
 def _reused(data: Data, n: int, rng: Generator, name: str) -> Data:
     if n > len(data):
         raise ValueError(f"mixture: {n} points of {name} to re-use without replacement, but it has only {len(data)}")
-    return data[rng.choice(len(data), n, replace=False)] if n else data[:0]
-
-
-def _checked(data: Data, name: str, n: int | None = None, like: Data | None = None) -> Data:
-    if not isinstance(data, np.ndarray) or data.ndim == 0 or len(data) == 0:
-        raise ValueError(f"{name}: data must be an array with at least one point along axis 0, got {data!r:.80}")
-    if n is not None and len(data) != n:
-        raise ValueError(f"{name}: {n} points were asked for, got {len(data)}")
-    if like is not None and (data.shape[1:] != like.shape[1:] or data.dtype != like.dtype):
-        raise ValueError(
-            f"{name}: points must be {like.dtype} of shape {like.shape[1:]} as in the original data, "
-            f"got {data.dtype} of shape {data.shape[1:]}"
-        )
-    if data.dtype.hasobject:
-        raise ValueError(f"{name}: data must be numbers or fixed-size symbols, got dtype {data.dtype}")
-    if np.issubdtype(data.dtype, np.inexact) and np.isnan(data).any():
-        raise ValueError(f"{name}: data hold NaN, allowed are numbers")
-    return data
+    return taken(data, rng.choice(len(data), n, replace=False))
