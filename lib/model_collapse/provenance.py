@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -184,6 +186,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _commit() -> str:
     """The commit that the library is at, where it is run from its repository; "+" if its files are not as committed."""
     root = Path(__file__).resolve().parents[2]

@@ -155,6 +155,7 @@ def run(
     ('results.csv', ['generation-000', 'generation-001', 'generation-002'])
     """
     unfinished = _Run(folder_of(out, settings, seed), settings, seed, say)
+    unfinished.refuse_other_versions()
     unfinished.folder.mkdir(parents=True, exist_ok=True)
     with alone(unfinished.folder):
         remove_leftovers(unfinished.folder)
@@ -182,16 +183,19 @@ class _Run:
         return {"experiment": kind, "scale": scale, "seed": self.seed, "settings": asdict(self.settings)}
 
     def refuse_others(self, stored: Stored) -> None:
-        """Refuse a folder in which something else was run, and to begin anew what another version has begun."""
+        """Refuse a folder in which something else was run."""
         if (self.folder / "settings.json").exists():
             self.compare(describe(self.folder))
         elif stored.digests:
             raise ValueError(f"{self.folder}: has generations, but no settings.json; remove it or name another folder")
+
+    def refuse_other_versions(self) -> None:
+        """Refuse to begin anew what another version of the settings has begun; its folder has another name."""
         for file in self.folder.parent.glob(f"{type(self.settings).__name__.lower()}-*/settings.json"):
             try:
                 found = describe(file.parent)
             except ValueError:
-                continue  # whatever it was
+                continue  # damaged: whatever it was
             ours, theirs = self.identity["settings"], found["settings"]
             shared = ours.keys() & theirs.keys()
             if (
@@ -229,12 +233,13 @@ class _Run:
         if len(stored):
             self.say(f"{self.folder}: goes on after generation {len(stored) - 1}")
         bar.reset(total=experiment.work * len(indices))
-        bar.initial = bar.n = bar.last_print_n = experiment.work * sum(stored.has(i, WEIGHTS) for i in indices)
+        known = sum(WEIGHTS in stored.digests.get(i, {}) for i in indices)  # takes no time, so counts for no rate
+        bar.initial = bar.n = bar.last_print_n = experiment.work * known
         loop = self.generations(experiment, stored)
         for i in indices:
             if until is not None and time.monotonic() > until and not stored.whole(i):
                 return False
-            bar.set_description(f"generation {i} of {indices[-1]}")
+            bar.set_description(f"generation {i} of {indices[-1]}", refresh=False)
             next(loop)
         return True
 
@@ -267,7 +272,8 @@ class _Run:
 def _bar(settings: Settings, progress: bool | None) -> Iterator[Any]:
     unit = "fit" if isinstance(settings, Gmm) else "image"
     disable = None if progress is None else not progress
-    with tqdm(unit=unit, unit_scale=True, smoothing=0.05, disable=disable, dynamic_ncols=True) as bar:
+    columns, lines = shutil.get_terminal_size()  # where a terminal does not know, tqdm would draw nothing
+    with tqdm(unit=unit, unit_scale=True, smoothing=0.05, disable=disable, ncols=columns, nrows=lines) as bar:
         yield bar
 
 

@@ -205,7 +205,7 @@ SCALES: dict[tuple[type, str], Settings] = {
     (Gmm, "colab"): Gmm(),
     (Gmm, "paper"): Gmm(),
     (Vae, "small"): Vae(mnist="embedded", digits=2_000, epochs=8, batch=64, last_generation=4),
-    (Vae, "colab"): Vae(last_generation=5),
+    (Vae, "colab"): Vae(),
     (Vae, "paper"): Vae(),
 }
 

@@ -159,7 +159,7 @@ def alone(folder: Path) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on drives without locks, filelock takes the file's existence for one
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=1)  # a killed process's own child may hold it for a moment
         except Timeout:
             hint = f" (if none is, remove {folder / '.lock'})" if isinstance(lock, SoftFileLock) else ""
             message = f"{folder}: another process is at work on this run{hint}"

@@ -1,0 +1,289 @@
+"""Stored reference runs: which there should be, and how chapters read them.
+
+A reference run is what `model_collapse.runs` exported: a CSV whose first line holds settings, seed, hardware, versions
+and time. Here stands the list of runs that the book rests on (`PIECES`, the most valuable first); ``make reference``
+runs what is missing. A file whose settings are no longer those of its piece is stale, and a test fails.
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from model_collapse.settings import SCALES, Gmm, Settings, Vae, scale, scale_of
+
+RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
+SEEDS = (0, 1, 2, 3, 4)
+SMALL = replace(scale(Vae, "small"), last_generation=6)
+
+
+class Piece(NamedTuple):
+    """Runs that belong together: one setting, several seeds.
+
+    Attributes
+    ----------
+    name : str
+        What chapters ask for.
+    settings : Gmm or Vae
+    seeds : tuple of int
+
+    Examples
+    --------
+    >>> Piece("gmm-1000", Gmm(), (0, 1)).file(1).name
+    'gmm-1000-seed1.csv'
+    """
+
+    name: str
+    settings: Settings
+    seeds: tuple[int, ...]
+
+    def file(self, seed: int, folder: Path = RESULTS) -> Path:
+        """Where the run with this seed is stored."""
+        return folder / f"{self.name}-seed{seed}.csv"
+
+
+PIECES = (
+    Piece("gmm-1000", Gmm(), SEEDS),
+    Piece("gmm-500", Gmm(n=500), SEEDS),
+    Piece("vae-paper", Vae(), (0,)),
+    Piece("vae-small", SMALL, (0, 1, 2)),
+    Piece("vae-small-fixed", replace(SMALL, draws="fixed"), (0, 1, 2)),
+    Piece("vae-small-bernoulli", replace(SMALL, output="bernoulli"), (0, 1, 2)),
+    Piece("vae-small-bernoulli-fixed", replace(SMALL, output="bernoulli", draws="fixed"), (0, 1, 2)),
+    Piece("vae-small-real", replace(SMALL, alpha=0.0, gamma=1.0), (0, 1, 2)),
+    Piece("vae-small-gamma10", replace(SMALL, alpha=0.9, gamma=0.1), (0, 1)),
+    Piece("vae-two-epochs", Vae(epochs=2, last_generation=5), (0,)),
+    Piece("gmm-500-floor12", Gmm(n=500, reg_covar=1e-12), SEEDS),
+    Piece("gmm-500-floor9", Gmm(n=500, reg_covar=1e-9), SEEDS),
+    Piece("gmm-10000", Gmm(n=10_000), SEEDS),
+    Piece("gmm-two-blobs", Gmm(blobs=2), SEEDS),
+    Piece("gmm-1000-warm", Gmm(start="warm"), SEEDS),
+    Piece("vae-small-beta50", replace(SMALL, alpha=0.5, beta=0.5), (0, 1)),
+    Piece("vae-small-thirds", replace(SMALL, alpha=0.4, beta=0.3, gamma=0.3), (0, 1)),
+    Piece("vae-paper-more", Vae(), (1, 2, 3)),
+    Piece("vae-paper-long", Vae(last_generation=20), (4,)),
+    Piece("gmm-50000", Gmm(n=50_000), (0,)),
+    Piece("vae-paper-fixed", Vae(draws="fixed"), (0, 1)),
+    Piece("vae-paper-bernoulli", Vae(output="bernoulli"), (0, 1)),
+    Piece("vae-paper-bernoulli-fixed", Vae(output="bernoulli", draws="fixed"), (0, 1)),
+    Piece("vae-paper-gamma10", Vae(alpha=0.9, gamma=0.1), (0, 1)),
+)
+
+
+class Reference(NamedTuple):
+    """Stored runs of one piece.
+
+    Attributes
+    ----------
+    table : DataFrame
+        Columns seed and generation, and one for each metric.
+    provenance : list of dict
+        One for each seed: settings, hardware, versions, seconds.
+
+    Examples
+    --------
+    >>> Reference(pd.DataFrame({"seed": [0], "generation": [0]}), []).table.shape
+    (1, 2)
+    """
+
+    table: pd.DataFrame
+    provenance: list[dict[str, Any]]
+
+    @property
+    def label(self) -> str:
+        """Scale, generations, seeds, hardware and time in one line, for captions and tables."""
+        first = self.provenance[0]
+        planned, seeds = first["settings"]["last_generation"], len(self.provenance)
+        reached = min(p["generations"] for p in self.provenance) - 1
+        part = "" if reached == planned else f" of {planned} planned"
+        machines = sorted({_machine(e) for p in self.provenance for e in p["environment"]})
+        hours = sum(p["seconds"] for p in self.provenance) / 3600
+        time = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+        return (
+            f"{_scaled(first)}, generations 0 to {reached}{part}, {seeds} seed{'s' * (seeds > 1)}, "
+            f"{' and '.join(machines)}, {time} in all"
+        )
+
+
+def piece(name: str) -> Piece:
+    """The piece of this name.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+
+    Examples
+    --------
+    >>> piece("gmm-1000").settings == Gmm()
+    True
+    """
+    for known in PIECES:
+        if known.name == name:
+            return known
+    raise ValueError(f"name = {name!r}: allowed are {[p.name for p in PIECES]}")
+
+
+def reference(name: str, folder: Path = RESULTS) -> Reference:
+    """Read the stored runs of a piece, those that are there.
+
+    Parameters
+    ----------
+    name : str
+        Of a piece.
+    folder : path, optional
+        By default ``book/results`` of the repository that the library is in.
+
+    Raises
+    ------
+    FileNotFoundError
+        None of its runs is stored: not run.
+    ValueError
+        No such piece, or a stored file with other settings than the piece's.
+
+    Examples
+    --------
+    >>> reference("gmm-1000").table["generation"].max()
+    np.int64(2050)
+    """
+    wanted = piece(name)
+    found = [(seed, wanted.file(seed, folder)) for seed in wanted.seeds]
+    runs = [(seed, *read(file)) for seed, file in found if file.exists()]
+    if not runs:
+        raise FileNotFoundError(f"{name}: not run (no {wanted.file(wanted.seeds[0], folder)}); make reference runs it")
+    for seed, provenance, _ in runs:
+        if difference := differs(wanted, seed, provenance):
+            raise ValueError(f"{wanted.file(seed, folder)}: stale ({difference}); make reference runs it again")
+    table = pd.concat([rows.assign(seed=seed) for seed, _, rows in runs], ignore_index=True)
+    return Reference(table, [provenance for _, provenance, _ in runs])
+
+
+def read(file: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Provenance and rows of an exported file.
+
+    Raises
+    ------
+    ValueError
+        Not such a file.
+
+    Examples
+    --------
+    >>> read(piece("gmm-1000").file(0))[0]["scale"]
+    'paper'
+    """
+    first, _, rest = file.read_text(encoding="utf8").partition("\n")
+    try:
+        if not first.startswith("# "):
+            raise ValueError("its first line is no provenance")
+        return json.loads(first[2:]), pd.read_csv(io.StringIO(rest))
+    except ValueError as error:
+        raise ValueError(f"{file}: not an exported run ({error})") from error
+
+
+def differs(wanted: Piece, seed: int, provenance: dict[str, Any]) -> str:
+    """How stored settings differ from those of a piece; empty if they do not.
+
+    Examples
+    --------
+    >>> differs(Piece("gmm-1000", Gmm(), (0,)), 0, {"seed": 1, "settings": asdict(Gmm(n=50))})
+    'seed is 1, should be 0; n is 50, should be 1000'
+    """
+    settings, stored = asdict(wanted.settings), provenance.get("settings", {})
+    pairs: list[tuple[str, Any, Any]] = [("seed", provenance.get("seed"), seed)]
+    pairs += [(key, stored.get(key), settings.get(key)) for key in {**settings, **stored}]
+    return "; ".join(f"{key} is {is_!r}, should be {should!r}" for key, is_, should in pairs if is_ != should)
+
+
+def outstanding(folder: Path = RESULTS) -> Iterator[tuple[Piece, int, str]]:
+    """What is still to be run, the most valuable first: piece, seed and why.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as nothing:
+    ...     next((p.name, seed, why) for p, seed, why in outstanding(Path(nothing)))
+    ('gmm-1000', 0, 'missing')
+    """
+    for wanted in PIECES:
+        for seed in wanted.seeds:
+            file = wanted.file(seed, folder)
+            if not file.exists():
+                yield wanted, seed, "missing"
+                continue
+            provenance, _ = read(file)
+            if difference := differs(wanted, seed, provenance):
+                yield wanted, seed, f"stale: {difference}"
+            elif provenance["generations"] <= wanted.settings.last_generation:
+                yield wanted, seed, f"finished as far as generation {provenance['generations'] - 1}"
+
+
+def scale_card(settings: Settings) -> pd.DataFrame:
+    """The card of a chapter's first cell: its run beside the paper's, what both take, and what the run cannot show.
+
+    Times are those of one processor core and one seed, at 1,000 images or 50 fits of 1,000 points a second.
+
+    Parameters
+    ----------
+    settings : Gmm or Vae
+
+    Returns
+    -------
+    DataFrame
+        One column for this run and one for the paper's; texts.
+
+    Examples
+    --------
+    >>> scale_card(scale(Vae, "small")).loc[["digits", "steps a generation", "time, one seed"]].to_numpy().tolist()
+    [['2,000 (embedded MNIST)', '60,000 (full MNIST)'], ['256', '7,050'], ['1.3 minutes', '5.5 hours']]
+    """
+    return pd.DataFrame(
+        {f"this run ({scale_of(settings)})": _card(settings), "the paper's": _card(type(settings)())}, dtype=object
+    )
+
+
+def _card(settings: Settings) -> dict[str, str]:
+    generations = settings.last_generation + 1
+    if isinstance(settings, Gmm):
+        card = {"points": f"{settings.n:,}", "Gaussians": f"{settings.blobs} original, {settings.components} fitted"}
+        seconds, memory = generations * settings.n / 50_000, 0.3
+    else:
+        steps = settings.epochs * -(-settings.digits // settings.batch)
+        card = {"digits": f"{settings.digits:,} ({settings.mnist} MNIST)"}
+        card |= {"epochs": f"{settings.epochs}", "batch": f"{settings.batch}", "steps a generation": f"{steps:,}"}
+        seconds, memory = generations * settings.epochs * settings.digits / 1_000, 0.5 + 8e-6 * settings.digits
+    time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{max(seconds / 60, 0.1):.2g} minutes"
+    return card | {
+        "generations": f"0 to {settings.last_generation:,}",
+        "time, one seed": time,
+        "memory": f"{memory:.1f} GB",
+        "cannot show": _unseen(settings),
+    }
+
+
+def _unseen(settings: Settings) -> str:
+    """What this run cannot show."""
+    last, paper = f"anything after generation {settings.last_generation:,}", type(settings)()
+    same = replace(settings, last_generation=paper.last_generation) == paper
+    return last if same else f"the paper's numbers; {last}"
+
+
+def _scaled(provenance: dict[str, Any]) -> str:
+    """The nearest scale, and which settings are others."""
+    stored, others = provenance["settings"], {}
+    for (kind, name), known in reversed(SCALES.items()):  # the paper's first
+        if kind.__name__ == provenance["experiment"]:
+            others[name] = [key for key, value in asdict(known).items() if stored.get(key) != value]
+    nearest = min(others, key=lambda name: len(others[name]))
+    return f"{nearest} scale" + (f" but for {', '.join(others[nearest])}" if others[nearest] else "")
+
+
+def _machine(environment: dict[str, Any]) -> str:
+    accelerator = environment["accelerator"]
+    threads = environment["threads"]
+    return (
+        accelerator if accelerator != "none" else f"{environment['processor']} ({threads} thread{'s' * (threads > 1)})"
+    )
