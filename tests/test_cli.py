@@ -21,6 +21,14 @@ from model_collapse.settings import Gmm, Vae, scale
 
 TINY = ("--n", "50", "--last-generation", "3")
 COMMAND = (sys.executable, "-m", "model_collapse.cli")
+# As people start it, also where tests run in the background, which cannot be interrupted.
+HEARING = (
+    sys.executable,
+    "-c",
+    """import signal, sys, model_collapse.cli
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(model_collapse.cli.main())""",
+)
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -256,7 +264,7 @@ def test_what_cannot_be_done_is_said_in_one_line(capsys, here, monkeypatch):
 def started(*arguments):
     """A process of its own, as people start it."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([*COMMAND, *arguments], env=os.environ | THREADS, **pipes) as process:
+    with subprocess.Popen([*HEARING, *arguments], env=os.environ | THREADS, **pipes) as process:
         try:
             yield process
         finally:
@@ -270,15 +278,16 @@ def wait_for(path, process):
 
 
 def test_killed_interrupted_and_started_twice_the_command_ends_as_if_nothing_had_happened(here):
-    settings = Gmm(n=500, last_generation=60)
-    command = ("run", "gmm", "--n", "500", "--last-generation", "60")
+    settings = Gmm(n=300, last_generation=100)
+    command = ("run", "gmm", "--n", "300", "--last-generation", "100")
     folder = folder_of("runs", settings, 0)
     with started(*command) as first:
         wait_for(folder / "generation-005", first)
         first.kill()
         assert first.wait() == -signal.SIGKILL
+    done = len(list(folder.glob("generation-*")))
     with started(*command) as second:
-        wait_for(folder / "generation-015", second)
+        wait_for(folder / f"generation-{done + 3:03d}", second)
         os.kill(second.pid, signal.SIGSTOP)  # it holds the lock for as long as the third takes to come
         with started(*command) as third:
             _, err = third.communicate(timeout=60)

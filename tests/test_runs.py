@@ -162,7 +162,7 @@ def test_a_file_that_changes_while_it_is_in_use(copy):
 
 
 def test_names_that_drives_give_to_copies_are_no_generations(copy, whole):
-    for name in ("generation-001 (1)", "generation-abc", "generation-003.bak"):
+    for name in ("generation-001 (1)", "generation-abc", "generation-007.bak"):
         (copy / name).mkdir()
     assert run(copy) == []
     assert contents(copy) == contents(whole)

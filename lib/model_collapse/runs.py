@@ -237,7 +237,7 @@ class _Run:
         bar.initial = bar.n = bar.last_print_n = experiment.work * known
         loop = self.generations(experiment, stored)
         for i in indices:
-            if until is not None and time.monotonic() > until and not stored.whole(i):
+            if until is not None and time.monotonic() > until:
                 return False
             bar.set_description(f"generation {i} of {indices[-1]}", refresh=False)
             next(loop)
