@@ -19,7 +19,7 @@ from safetensors.numpy import load, save
 from model_collapse.data import mnist
 from model_collapse.experiments import build
 from model_collapse.provenance import export
-from model_collapse.reference import RESULTS, Piece, outstanding
+from model_collapse.reference import PIECES, RESULTS, Piece, outstanding, reference
 from model_collapse.runs import folder_of, run
 from model_collapse.stored import as_json, replace
 from model_collapse.vae import draw, torch_generator, unpack
@@ -41,6 +41,9 @@ def main() -> None:
     parser.add_argument("--runs", default=ROOT / "runs", help="where unfinished runs are kept")
     arguments = parser.parse_args()
     todo = [(piece, seed, why) for piece, seed, why in outstanding() if piece.name.startswith(arguments.only)]
+    stored = {piece.name for piece in PIECES if any(piece.file(seed).exists() for seed in piece.seeds)}
+    for name in [piece.name for piece in PIECES if piece.name in stored]:
+        print(f"{name}: {reference(name).label}")
     for piece, seed, why in todo:
         print(f"{piece.name}, seed {seed}: {why}")
     until = time.monotonic() + 60 * arguments.minutes

@@ -101,8 +101,8 @@ class Reference(NamedTuple):
         reached = min(p["generations"] for p in self.provenance) - 1
         part = "" if reached == planned else f" of {planned} planned"
         machines = sorted({_machine(e) for p in self.provenance for e in p["environment"]})
-        hours = sum(p["seconds"] for p in self.provenance) / 3600
-        time = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+        minutes = max(round(sum(p["seconds"] for p in self.provenance) / 60), 1)
+        time = f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes} minute{'s' * (minutes > 1)}"
         return (
             f"{_scaled(first)}, generations 0 to {reached}{part}, {seeds} seed{'s' * (seeds > 1)}, "
             f"{' and '.join(machines)}, {time} in all"
