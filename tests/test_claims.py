@@ -59,6 +59,10 @@ class TestGmm(VerdictsAtOtherSeeds):
     name = "gmm"
 
 
+class TestVae(VerdictsAtOtherSeeds):
+    name = "vae"
+
+
 def test_every_chapter_with_claims_is_executed_again() -> None:
     claiming = {chapter.name for chapter in chapters(ROOT) if verdicts(read_notebook(chapter.notebook))}
     assert claiming - {"claims"} == {cls.name for cls in VerdictsAtOtherSeeds.__subclasses__()}
