@@ -134,8 +134,9 @@ def double():
     torch.set_default_dtype(torch.float32)
 
 
-def test_training_is_the_plain_loop(double):
-    """With a decay that would show if it were left out, or decoupled from the gradient."""
+def test_training_is_the_plain_loop(double, monkeypatch):
+    """With a decay that would show if it were left out, or decoupled from the gradient; in float64, else refused."""
+    monkeypatch.setattr("model_collapse.vae._held", lambda data, device: [torch.tensor(data)])
     digits, settings = DIGITS.astype(np.float64), Vae(**TINY, learning_rate=2e-3, weight_decay=50.0)
     trained = train(digits, rng(1), settings)
     source = rng(1)
@@ -188,9 +189,9 @@ def test_a_loss_that_is_no_number_stops_the_training():
         train(DIGITS, rng(1), Vae(**TINY, learning_rate=1e30))
 
 
-@pytest.mark.parametrize("data", [[1, 2], Joined((DIGITS, "text"))])
+@pytest.mark.parametrize("data", [[1, 2], Joined((DIGITS, "text")), DIGITS.astype(np.float64), DIGITS[:, :14]])
 def test_other_data_are_refused(data):
-    with pytest.raises(ValueError, match=r"data = .*must be an array of images, Images, or both joined"):
+    with pytest.raises(ValueError, match=r"(?s)data = .*must be float32 images \(n, 28, 28\), Images, or both joined"):
         train(data, rng(1), Vae(**TINY))
 
 
