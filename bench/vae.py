@@ -31,7 +31,7 @@ def rows() -> list[Row]:
     images = (digits / np.float32(255)).astype(np.float32)
     network = train(images, default_rng(0), SETTINGS, DEVICE)
     n = SETTINGS.digits * EPOCHS
-    sizes = f"{SETTINGS.digits:,} images, {EPOCHS} epochs, batch {SETTINGS.batch}, {DEVICE}"
+    sizes = f"{n:,} images, batch {SETTINGS.batch}, {DEVICE}"
     first = seconds(lambda rng: train(images, rng, SETTINGS, DEVICE), 3)
     later = seconds(lambda rng: train(Images(network, SETTINGS.digits), rng, SETTINGS, DEVICE), 3)
     loader = seconds(lambda rng: plain(loaded(digits, rng), rng), 3)
