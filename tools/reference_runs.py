@@ -5,7 +5,7 @@ was up for, is exported into ``book/results`` with a strip of its images; of the
 """
 
 import argparse
-import json
+import io
 import sys
 import time
 from functools import partial
@@ -21,7 +21,8 @@ from model_collapse.experiments import build
 from model_collapse.provenance import export
 from model_collapse.reference import PIECES, RESULTS, Piece, outstanding, reference
 from model_collapse.runs import folder_of, run
-from model_collapse.stored import as_json, replace
+from model_collapse.settings import Vae
+from model_collapse.stored import SAMPLES, WEIGHTS, Stored, as_json, replace
 from model_collapse.vae import draw, torch_generator, unpack
 from model_collapse.vae_experiment import unit
 from model_collapse.vae_measures import elbo, probe
@@ -41,9 +42,9 @@ def main() -> None:
     parser.add_argument("--runs", default=ROOT / "runs", help="where unfinished runs are kept")
     arguments = parser.parse_args()
     todo = [(piece, seed, why) for piece, seed, why in outstanding() if piece.name.startswith(arguments.only)]
-    stored = {piece.name for piece in PIECES if any(piece.file(seed).exists() for seed in piece.seeds)}
-    for name in [piece.name for piece in PIECES if piece.name in stored]:
-        print(f"{name}: {reference(name).label}")
+    for piece in PIECES:
+        if any(piece.file(seed).exists() for seed in piece.seeds):
+            print(f"{piece.name}: {reference(piece.name).label}")
     for piece, seed, why in todo:
         print(f"{piece.name}, seed {seed}: {why}")
     until = time.monotonic() + 60 * arguments.minutes
@@ -62,28 +63,25 @@ def store(piece: Piece, seed: int, folder: Path) -> None:
     """Put a run, as far as it is finished, into ``book/results``."""
     RESULTS.mkdir(exist_ok=True)
     replace(piece.file(seed), export(folder).read_bytes())
-    generations = sorted(folder.glob("generation-*"))
-    stem = piece.file(seed).with_suffix("")
-    if piece.name.startswith("vae"):
-        strips = [load((g / "samples.safetensors").read_bytes())["images"][:COLUMNS] for g in generations]
-        Image.fromarray(np.concatenate([np.concatenate(list(s), axis=1) for s in strips])).save(f"{stem}.png")
+    stored, stem = Stored(folder), piece.file(seed).with_suffix("")
+    if isinstance(piece.settings, Vae):
+        strips = [np.hstack(load(stored.read(i, SAMPLES) or b"")["images"][:COLUMNS]) for i in range(len(stored))]
+        Image.fromarray(np.vstack(strips)).save(picture := io.BytesIO(), "PNG")
+        replace(Path(f"{stem}.png"), picture.getvalue())
     if seed == 0 and piece.name in SHIPPED:
-        ship(stem, [(i, generations[i]) for i in SHIPPED[piece.name] if i < len(generations)])
-    print(
-        f"{piece.file(seed).relative_to(ROOT)}: {json.loads(piece.file(seed).open().readline()[2:])['generations']} "
-        "generations"
-    )
+        ship(stem, {i: load(stored.read(i, WEIGHTS) or b"") for i in SHIPPED[piece.name] if i < len(stored)})
+    print(f"{piece.file(seed).relative_to(ROOT)}: generations 0 to {len(stored) - 1}")
 
 
-def ship(stem: Path, chosen: list[tuple[int, Path]]) -> None:
-    """Store weights in float16, and what is computed from these very weights."""
-    halves = {}
-    for i, generation in chosen:
-        arrays = load((generation / "weights.safetensors").read_bytes())
-        halves[i] = {name: array.astype(np.float16 if array.ndim else np.float32) for name, array in arrays.items()}
-        replace(Path(f"{stem}-generation{i}.safetensors"), save(halves[i]))
-    values = {i: recomputed(weights, halves[0]) for i, weights in halves.items()}
-    replace(Path(f"{stem}-weights.json"), as_json(values))
+def ship(stem: Path, weights: dict[int, dict[str, np.ndarray]]) -> None:
+    """Store weights in float16 (the loss, a scalar, as it is), and what is computed from these very weights."""
+    halves = {
+        i: {name: array.astype(np.float16) if array.ndim else array for name, array in arrays.items()}
+        for i, arrays in weights.items()
+    }
+    for i, arrays in halves.items():
+        replace(Path(f"{stem}-generation{i}.safetensors"), save(arrays))
+    replace(Path(f"{stem}-weights.json"), as_json({i: recomputed(arrays, halves[0]) for i, arrays in halves.items()}))
 
 
 def recomputed(weights: dict[str, np.ndarray], first: dict[str, np.ndarray]) -> dict[str, float]:
