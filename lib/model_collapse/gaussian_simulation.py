@@ -88,7 +88,7 @@ def simulate(
     for i, size in enumerate(sizes):
         step = rng.standard_normal((R, d, 1)) / np.sqrt(size)
         means[i + 1] = means[i] + (factors[i] @ step)[..., 0]
-        factors[i + 1] = factors[i] @ _bartlett(size - 1, R, d, rng) / np.sqrt(size - ddof)
+        factors[i + 1] = factors[i] @ wishart_factors(size - 1, d, R, rng) / np.sqrt(size - ddof)
     return means, factors @ np.swapaxes(factors, -1, -2)
 
 
@@ -132,7 +132,7 @@ def simulate_log_eigenvalues(
     directions, scales = np.broadcast_to(np.eye(d), (R, d, d)), np.zeros((R, d))
     for i, size in enumerate(sizes):
         rank = min(directions.shape[-1], int(size) - 1)
-        T = _bartlett(int(size) - 1, R, directions.shape[-1], rng)[:, :, :rank] / np.sqrt(size - ddof)
+        T = wishart_factors(int(size) - 1, directions.shape[-1], R, rng)[:, :, :rank] / np.sqrt(size - ddof)
         below = np.exp(np.minimum(scales[:, :, None] - scales[:, None, :rank], 0.0))  # T is 0 above the diagonal
         directions, scales = _graded_svd(directions @ (below * T), scales[:, :rank])
         logs[i + 1, :, :rank] = 2 * scales
@@ -179,6 +179,32 @@ def simulate_weighted(M: Sizes, generations: int, replicates: int, rng: Generato
     return Weighted(means, variances, (n + 1) / (before + left * variances))
 
 
+def wishart_factors(k: int, d: int, replicates: int, rng: Generator) -> Array:
+    """Draw triangular T with T T' from the Wishart law with identity scale (Bartlett's decomposition).
+
+    Parameters
+    ----------
+    k, d, replicates : int
+        Degrees of freedom, also where k < d; dimensions; draws.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    array of shape (replicates, d, d), lower triangular
+
+    Examples
+    --------
+    >>> T = wishart_factors(3, 2, 10_000, np.random.default_rng(0))
+    >>> (T @ np.swapaxes(T, 1, 2)).mean(axis=0).round(1).tolist()
+    [[3.0, 0.0], [0.0, 3.0]]
+    """
+    T = np.tril(rng.standard_normal((replicates, d, d)), -1)
+    freedom = np.maximum(k - np.arange(d), 0)
+    T[:, np.arange(d), np.arange(d)] = np.sqrt(2 * rng.standard_gamma(freedom / 2, (replicates, d)))
+    T[:, :, k:] = 0  # k points span k dimensions
+    return T
+
+
 def _simulate_line(
     sizes: NDArray[np.int64], R: int, rng: Generator, ddof: int, biased: NDArray[np.bool_] | None = None
 ) -> tuple[Array, Array]:
@@ -195,15 +221,6 @@ def _simulate_line(
     rng.standard_normal(out=means[1:])
     means[1:] *= np.sqrt(variances[:-1] / sizes[:, None])
     return np.cumsum(means, axis=0, out=means), variances
-
-
-def _bartlett(k: int, R: int, d: int, rng: Generator) -> Array:
-    """Return R lower triangular T (d, d) with T T' from the Wishart law with k degrees of freedom, also where k < d."""
-    T = np.tril(rng.standard_normal((R, d, d)), -1)
-    freedom = np.maximum(k - np.arange(d), 0)
-    T[:, np.arange(d), np.arange(d)] = np.sqrt(2 * rng.standard_gamma(freedom / 2, (R, d)))
-    T[:, :, k:] = 0  # k points span k dimensions
-    return T
 
 
 def _rounds(M: Sizes, generations: int, ddof: int) -> NDArray[np.int64]:

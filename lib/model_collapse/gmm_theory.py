@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from model_collapse.arguments import generator, integer, real, reals
+from model_collapse.gaussian_simulation import wishart_factors
 from model_collapse.gmm_law import Array
 
 
@@ -174,12 +175,9 @@ def simulate_floor(
     d, R = integer(d, "d"), integer(replicates, "replicates")
     floor = _not_negative(reg_covar, "reg_covar") * np.eye(d)
     covariances = np.broadcast_to(_not_negative(start, "start") * np.eye(d), (R, d, d))
-    diagonal = np.arange(d)
-    shapes = (integer(M, "M", d + 1) - 1 - diagonal) / 2
+    k = integer(M, "M", d + 1) - 1
     for _ in range(integer(rounds, "rounds", 0)):
-        T = np.tril(generator(rng).standard_normal((R, d, d)), -1)  # Bartlett: T T' has the Wishart law
-        T[:, diagonal, diagonal] = np.sqrt(2 * rng.standard_gamma(shapes, (R, d)))
-        factors = np.linalg.cholesky(covariances) @ T
+        factors = np.linalg.cholesky(covariances) @ wishart_factors(k, d, R, generator(rng))
         covariances = factors @ np.swapaxes(factors, 1, 2) / M + floor
     return covariances
 

@@ -248,11 +248,30 @@ def batch_loss(network: Network, images: Tensor, generator: torch.Generator) -> 
     >>> round(loss.item(), -2)
     1300.0
     """
-    mean, log_variance = network.encode(images)
-    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-    logits = network.decode(mean + noise * (log_variance / 2).exp())
+    logits, mean, log_variance = reconstruct(network, images, generator)
     divergence = 0.5 * (log_variance.exp() + mean**2 - 1 - log_variance).sum()
     return functional.binary_cross_entropy_with_logits(logits, images, reduction="sum") + divergence
+
+
+def reconstruct(network: Network, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Encode images, draw a latent vector for each from q(z | x), decode it.
+
+    Returns
+    -------
+    logits : Tensor, shape (n, 28, 28)
+        Log-odds of the decoded pixels.
+    mean, log_variance : Tensor, shape (n, latents)
+        Of q(z | x).
+
+    Examples
+    --------
+    >>> network = Network(20, torch.Generator().manual_seed(0))
+    >>> [tuple(part.shape) for part in reconstruct(network, torch.zeros(2, 28, 28), torch.Generator().manual_seed(0))]
+    [(2, 28, 28), (2, 20), (2, 20)]
+    """
+    mean, log_variance = network.encode(images)
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+    return network.decode(mean + noise * (log_variance / 2).exp()), mean, log_variance
 
 
 def torch_generator(rng: Generator, device: torch.device | str = "cpu") -> torch.Generator:

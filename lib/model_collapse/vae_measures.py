@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from model_collapse.arguments import integer
 from model_collapse.settings import Output
-from model_collapse.vae import CHUNK, Network, draw
+from model_collapse.vae import CHUNK, Network, draw, reconstruct
 from model_collapse.vae_classifier import (
     Classes,
     Classifier,
@@ -137,9 +137,7 @@ def elbo(network: Network, images: Tensor, generator: torch.Generator) -> Elbo:
     reconstruction, kl = torch.zeros(2, dtype=torch.float64, device=images.device)
     for part in parts:
         with torch.no_grad():
-            mean, log_variance = network.encode(part)
-            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-            logits = network.decode(mean + noise * (log_variance / 2).exp())
+            logits, mean, log_variance = reconstruct(network, part, generator)
             pixels = functional.binary_cross_entropy_with_logits(logits, part, reduction="none")
             reconstruction -= pixels.sum(dtype=torch.float64)
             kl += 0.5 * (mean.square() + log_variance.expm1() - log_variance).sum(dtype=torch.float64)
