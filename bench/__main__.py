@@ -14,7 +14,7 @@ from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
 
-from bench import discrete, gaussian, gmm, vae  # noqa: E402
+from bench import discrete, gaussian, gmm, language, vae  # noqa: E402
 
 
 def processor() -> str:
@@ -27,7 +27,7 @@ def processor() -> str:
 def main() -> None:
     """Print every measurement as it is made."""
     print(f"{processor()}, Python {platform.python_version()}, numpy {np.__version__}, one thread")
-    for module in (discrete, gaussian, gmm, vae):
+    for module in (discrete, gaussian, gmm, vae, language):
         for row in module.rows():
             print(row, flush=True)
 

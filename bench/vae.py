@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 from bench.timing import Row, seconds
 from model_collapse.data import mnist
 from model_collapse.settings import Vae
-from model_collapse.vae import Images, Network, torch_generator, train
+from model_collapse.torch_random import torch_generator
+from model_collapse.vae import Images, Network, train
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPOCHS = 40 if DEVICE == "cuda" else 1

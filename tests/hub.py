@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import create_connection
 
+from model_collapse.data_files import HubFile
+
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 ASKED_ONCE = {("HEAD", "resolve"): 1, ("GET", "content"): 1}
 ADDRESS = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
@@ -24,14 +26,15 @@ class Hub(ThreadingHTTPServer):
 
     `faults` maps (method, "resolve" or "content") to answers still to be given before a right one: a status, or
     "truncated" (a shorter file than announced, whole by its own headers), "broken" (the connection ends midway, and a
-    part is sent when asked), "hung up" (ends before the first byte).
+    part is sent when asked), "hung up" (ends before the first byte). `newest` maps (kind, repository) to the commit of
+    its branch main.
     """
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answers)
-        self.files, self.renamed, self.faults = {}, {}, {}
+        self.files, self.renamed, self.newest, self.faults = {}, {}, {}, {}
         self.asked, self.waited, self.cache = [], [], None
 
     @property
@@ -42,6 +45,12 @@ class Hub(ThreadingHTTPServer):
         """Offer a file (a `HubFile`); `announced` replaces its true digest in what the hub says of it."""
         digest = announced or hashlib.sha256(content).hexdigest()
         self.files[file.kind, file.repo, file.revision, file.path] = (content, digest, lfs)
+
+    def add_model(self, folder, repo, revision=REVISION):
+        """Offer a model's repository: all files of a folder, the large ones as files of Git LFS."""
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            file = HubFile(repo, revision, str(path.relative_to(folder)), kind="model")
+            self.add(file, path.read_bytes(), lfs=path.suffix in (".safetensors", ".bin"))
 
     def fault(self, method, place):
         waiting = self.faults.get((method, place), [])
@@ -86,6 +95,8 @@ class Answers(BaseHTTPRequestHandler):
         if (kind, repo) in self.server.renamed:
             moved = self.path.replace(repo, self.server.renamed[kind, repo], 1)
             return self.head(307, Location=moved)
+        if revision == "main":
+            revision = self.server.newest.get((kind, repo), revision)
         if (kind, repo, revision, path) not in self.server.files:
             return self.head(404, X_Error_Code=self.server.missing(kind, repo, revision), X_Repo_Commit=revision)
         content, digest, lfs = self.server.files[kind, repo, revision, path]

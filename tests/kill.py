@@ -24,10 +24,11 @@ import numpy as np
 from model_collapse import runs, stored
 from model_collapse.process import Family
 from model_collapse.runs import Experiment, folder_of, run
-from model_collapse.settings import Gmm, Vae
+from model_collapse.settings import Gmm, Lm, Vae
 
 SMALL = Gmm(n=50, last_generation=3, alpha=0.6, beta=0.2, gamma=0.2)
 TINY = Vae(mnist="embedded", digits=20, epochs=1, batch=10, last_generation=3)
+BLOCKS = Lm(model="random", blocks=16, epochs=3, batch=4, last_generation=2, writing="sampling", alpha=0.75, gamma=0.25)
 SEED = 3
 
 
@@ -57,15 +58,43 @@ def vae(settings, rng, tick):
     import torch._dynamo  # noqa: F401  # the first step of an optimiser would, in every child
 
     from model_collapse import vae
+    from model_collapse.torch_random import torch_generator
 
     def observe(g, first, rng):
-        images = vae.draw(g.theta, 4, vae.torch_generator(rng)).numpy()
+        images = vae.draw(g.theta, 4, torch_generator(rng)).numpy()
         return {"loss": float(g.theta.loss), "first": float(first.loss)}, {"images": images}
 
     original = np.random.default_rng(0).random((settings.digits, 28, 28), dtype=np.float32)
     return Experiment(
         vae.family(settings, "cpu", tick), original, settings.digits, observe, vae.pack, vae.unpack, work=1, size=0
     )
+
+
+def language(settings, rng, tick):
+    """A random model of one layer, which keeps what is done of a generation after every epoch and every 4 blocks."""
+    import torch
+    import torch._dynamo
+    from transformers import OPTConfig, OPTForCausalLM
+
+    from model_collapse import language
+    from model_collapse.corpus import Blocks
+    from model_collapse.pretrained import Pretrained
+    from model_collapse.torch_random import drawing_from
+    from model_collapse.unfinished import Unfinished
+
+    language.TOGETHER["cpu"] = 4
+    sizes = {"hidden_size": 8, "ffn_dim": 8, "word_embed_proj_dim": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    with drawing_from(torch.Generator().manual_seed(0)):
+        model = OPTForCausalLM(OPTConfig(vocab_size=32, max_position_embeddings=128, **sizes)).eval()
+    text = Blocks(*np.random.default_rng(0).integers(4, 32, (3, settings.blocks, 64)).astype(np.int32))
+    unfinished = Unfinished(every=0)
+
+    def observe(g, first, rng):
+        return {"epoch": g.theta.epoch, "mean": float(g.data.mean()), "noise": rng.normal()}, {"data": g.data}
+
+    family = language.family(settings, Pretrained("random", "none", model, None), text, "cpu", tick, unfinished)
+    parts = text.train, settings.blocks, observe, language.pack, language.unpack
+    return Experiment(family, *parts, work=1, size=0, unfinished=unfinished)
 
 
 def gmm(settings, rng, tick):
@@ -78,6 +107,7 @@ KINDS = {
     "small": (SMALL, partial(small, pause=0.005)),
     "gmm": (Gmm(n=50, last_generation=5), gmm),
     "vae": (TINY, vae),
+    "language": (BLOCKS, language),
 }
 
 

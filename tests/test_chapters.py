@@ -44,12 +44,19 @@ def test_the_notebook_gives_its_text_and_the_text_its_notebook(name: str) -> Non
 
 
 # Every cell that widens its tolerance, so that a new one is seen in review: (chapter, cell, rtol).
-WIDENED = {("vae", "cell-15", 0.05), ("vae", "cell-17", 0.1)}  # two live chains of trained networks
+WIDENED = {
+    **{("vae", f"cell-{k}"): rtol for k, rtol in {15: 0.05, 17: 0.1}.items()},  # live chains of trained networks
+    **{("language", f"cell-{k}"): rtol for k, rtol in {22: 0.1, 24: 0.2, 26: 0.2}.items()},  # likewise
+    **{("language", f"cell-{k}"): 1e-5 for k in (7, 9, 11, 64, 66, 68)},  # losses, in float32
+    **{("repetition", f"cell-{k}"): 1e-3 for k in (34, 38, 46, 74)} | {("repetition", "cell-36"): 1e-4},  # likewise
+    ("repetition", "cell-40"): 0.01,  # differences of such losses
+    **{("repetition", f"cell-{k}"): 0.1 for k in (54, 72)},  # texts that are written live
+}
 
 
 def test_widened_tolerances_are_those_that_were_agreed() -> None:
     found = {
-        (name, cell.id, float(cell.metadata["compare"].get("rtol", 0)))
+        (name, cell.id): float(cell.metadata["compare"].get("rtol", 0))
         for name, chapter in CHAPTERS.items()
         for cell in code_cells(stored(chapter))
         if "compare" in cell.metadata
@@ -102,7 +109,7 @@ def test_every_notebook_has_a_text_and_a_place_in_the_contents() -> None:
 
 
 def test_no_file_is_over_4_megabytes() -> None:
-    top = [path for path in ROOT.iterdir() if not path.name.startswith((".", "_build"))]
+    top = [path for path in ROOT.iterdir() if not path.name.startswith((".", "_build", "runs"))]
     files = [file for path in top for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
     assert [str(file) for file in files if file.stat().st_size > MAX_BYTES] == []
 

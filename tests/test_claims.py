@@ -63,6 +63,14 @@ class TestVae(VerdictsAtOtherSeeds):
     name = "vae"
 
 
+class TestLanguage(VerdictsAtOtherSeeds):
+    name = "language"
+
+
+class TestRepetition(VerdictsAtOtherSeeds):
+    name = "repetition"
+
+
 def test_every_chapter_with_claims_is_executed_again() -> None:
     claiming = {chapter.name for chapter in chapters(ROOT) if verdicts(read_notebook(chapter.notebook))}
     assert claiming - {"claims"} == {cls.name for cls in VerdictsAtOtherSeeds.__subclasses__()}

@@ -112,7 +112,7 @@ def test_help_shows_every_setting_with_the_scale_s_default_and_what_it_is(capsys
     ("arguments", "message"),
     [
         ("", "Expected one of {run, list, show, export}"),
-        ("run", "Expected one of {gmm, vae}"),
+        ("run", "Expected one of {gmm, vae, lm}"),
         ("run llm", "Unrecognized options: llm"),
         ("run vae --epochs 0", "epochs = 0: must be an integer >= 1"),
         ("run vae --epochs five", "--epochs: invalid literal for int() with base 10: 'five'"),

@@ -478,6 +478,7 @@ MIX = Mixture(0.5, 0.5)
         (lambda: discrete.mixture_heterozygosity(HALF, 1, 1, MIX), "M = 1: must be an integer >= 2"),
         (lambda: discrete.mixture_heterozygosity(HALF, 10, -1, MIX), "n = -1"),
         (lambda: discrete.mixture_heterozygosity(HALF, 10, 3, Mixture(0.99, 0, 0.01)), r"gamma = 0\.01"),
+        (lambda: discrete.mixture_heterozygosity(HALF, 10, 3, Mixture(points="placed")), "words have no places"),
         (lambda: discrete.stationary_homozygosity(HALF, 10, 0), "gamma = 0: the share"),
         (lambda: discrete.stationary_homozygosity(HALF, 10, float("nan")), "gamma = nan"),
         (lambda: discrete.stationary_homozygosity(HALF, 10, 0.15, "fixed"), r"gamma = 0\.15: under fixed shares"),

@@ -349,3 +349,52 @@ def test_errors_come_before_the_first_generation():
 
 def test_generation_is_a_tuple():
     assert Generation(0, None, 1).theta == 1
+
+
+# Points that keep their places
+
+ECHO = Family(  # a model whose points name their generation (tens) and their position (ones)
+    lambda data, rng, previous: (0 if previous is None else previous) + 10,
+    lambda theta, n, rng: theta + np.arange(n),
+    lambda theta, positions, rng: theta + positions,
+)
+
+
+def test_placed_points_keep_their_positions_and_come_from_the_source_they_were_dealt():
+    mixture = Mixture(0.5, 0.3, 0.2, points="placed")
+    first, second, third = (g.data for g in run(ECHO, np.arange(10), 1, 3, mixture=mixture))
+    np.testing.assert_array_equal(first, np.arange(10))
+    np.testing.assert_array_equal(third % 10, np.arange(10))
+    assert np.bincount(second // 10).tolist() == [5, 5]  # the old and the original are one in generation 1
+    new = third // 10 == 2
+    assert new.sum() == 5
+    assert set(third[~new] // 10) <= {0, 1}
+    assert (third[~new] == second[~new]).sum() >= 3  # the old part
+
+
+def test_placed_points_are_dealt_anew_in_every_generation():
+    mixture = Mixture(0.5, 0.0, 0.5, points="placed")
+    data = [g.data for g in run(ECHO, np.arange(10), 1, 6, mixture=mixture)]
+    assert len({tuple(d // 10 > 0) for d in data[1:]}) > 1
+
+
+def test_placed_points_with_no_share_of_the_model_ask_it_nothing():
+    def refuse(theta, positions, rng):
+        raise AssertionError("asked")
+
+    kept = run(ECHO._replace(sample_at=refuse), np.arange(4), 0, 3, mixture=Mixture(0, 1, 0, points="placed"))
+    assert all((g.data == np.arange(4)).all() for g in kept)
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "message"),
+    [
+        (COUNTER, {}, "the family has no sample_at"),
+        (ECHO, {"sizes": lambda i: 4 + i}, "M_0 = 4, M_0 = 4, M_1 = 5: must be one number"),
+        (ECHO._replace(sample_at=lambda theta, positions, rng: np.zeros(3, int)), {}, "family.sample_at: 4 points"),
+        (ECHO._replace(sample_at=lambda theta, positions, rng: positions / 2), {}, "sample_at: points must be int"),
+    ],
+)
+def test_what_cannot_be_placed_is_refused(family, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(family, np.arange(4), 0, 2, mixture=Mixture(points="placed"), **options)

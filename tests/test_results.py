@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from model_collapse.results import MIME, Claim, agreement, beyond, claims, mean_and_error, proof, stored_claims
+from model_collapse.results import MIME, Claim, agreement, beyond, claims, mean_and_error, proof, seen, stored_claims
 
 CLAIM = Claim("absorption", "Every chain ends\nin one word.", "section 3", "$P = 1$", "20 of 20", "proved")
 
@@ -32,6 +32,15 @@ def test_agreement():
     for bad in (np.nan, []):
         with pytest.raises(ValueError, match="allowed are numbers"):
             agreement(bad)
+
+
+def test_what_is_measured_in_another_model_says_in_which():
+    assert seen(beyond(1, 2, 0.5), "the tiny model") == "seen in the tiny model"
+    assert seen(beyond(1, 2, 3), "SmolLM2") == "not seen in SmolLM2"
+    assert seen(beyond(1, 2, 1.5), "SmolLM2") == "undecided"
+    for verdict, model in (("proved", "SmolLM2"), ("reproduced", "OPT-125m")):
+        with pytest.raises(ValueError, match=f"verdict = '{verdict}', model = '{model}'"):
+            seen(verdict, model)
 
 
 def test_mean_and_error_are_those_of_replicates():

@@ -13,7 +13,8 @@ from model_collapse.data import mnist
 from model_collapse.drawn import Drawn, Joined
 from model_collapse.process import generations
 from model_collapse.settings import Vae, mixture
-from model_collapse.vae import Images, Network, batch_loss, draw, family, pack, torch_generator, train, unpack
+from model_collapse.torch_random import torch_generator
+from model_collapse.vae import Images, Network, batch_loss, draw, family, pack, train, unpack
 
 TINY = {"mnist": "embedded", "digits": 48, "epochs": 2, "batch": 16}
 DIGITS = mnist("embedded", "train").images[:48].astype(np.float32) / np.float32(255)

@@ -26,7 +26,7 @@ from model_collapse.arguments import integer
 from model_collapse.experiments import build, device
 from model_collapse.provenance import describe, differences, environments, export
 from model_collapse.runs import Experiment, folder_of, run
-from model_collapse.settings import Gmm, Scale, Settings, Vae, scale
+from model_collapse.settings import EXPERIMENTS, Gmm, Lm, Scale, Settings, Vae, scale
 from model_collapse.stored import METRICS, Stored
 
 DESCRIPTION = "Run the experiments of the book, in runs that survive: killed and started again, they go on."
@@ -77,7 +77,8 @@ class Run:
     def build(self, settings: Settings, rng: Generator, tick: Callable[[int], object]) -> Experiment:
         """Build the experiment, and say what it needs."""
         experiment = build(settings, rng, tick, folder=getattr(self, "folder", None))
-        needed = experiment.size * (settings.last_generation + 1)
+        on_the_way = experiment.unfinished.size if experiment.unfinished else 0
+        needed = experiment.size * (settings.last_generation + 1) + on_the_way
         free = shutil.disk_usage(self.out).free
         _say(f"device: {device(settings)}; disk: about {_size(needed)} in all, {_size(free)} free")
         return experiment
@@ -115,8 +116,29 @@ class RunVae(Run):
         super().__post_init__()
         if self.folder and self.settings.mnist != "full":
             raise ValueError(f"folder = {self.folder}: is read for mnist = 'full' only, not for 'embedded'")
-        if self.folder and not self.folder.is_dir():
-            raise ValueError(f"folder = {self.folder}: there is no such folder")
+        _is_folder(self.folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLm(Run):
+    """Language models, each fine-tuned on text of its predecessor.
+
+    Examples
+    --------
+    >>> RunLm(settings=scale(Lm, "small"), folder=Path("."))
+    Traceback (most recent call last):
+    ValueError: folder = .: is read for corpus = 'wikitext2' only, not for 'wikipedia'
+    """
+
+    settings: OmitArgPrefixes[Lm]
+    folder: Path | None = None
+    """Of WikiText-2; without it the corpus comes from the hub."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.folder and self.settings.corpus != "wikitext2":
+            raise ValueError(f"folder = {self.folder}: is read for corpus = 'wikitext2' only, not for 'wikipedia'")
+        _is_folder(self.folder)
 
 
 @dataclass(frozen=True)
@@ -204,10 +226,9 @@ class Export:
 
 def _objection(folder: Path, found: dict[str, Any]) -> str:
     """Why a run cannot be gone on with by this version of the library; empty if it can."""
-    kinds = {kind.__name__: kind for kind in (Gmm, Vae)}
-    if found["experiment"] not in kinds:
+    if found["experiment"] not in EXPERIMENTS:
         return f"experiment {found['experiment']!r} is not known to this version"
-    kind = kinds[found["experiment"]]
+    kind = EXPERIMENTS[found["experiment"]]
     now, then = asdict(kind()), found["settings"]
     alone = [{k: v for k, v in one.items() if k not in other} for one, other in ((then, now), (now, then))]
     if any(alone):
@@ -217,6 +238,11 @@ def _objection(folder: Path, found: dict[str, Any]) -> str:
     except ValueError as error:
         return f"its settings are not allowed by this version ({error})"
     return "" if name == folder.resolve().name else f"its settings are not those of its name (they belong in {name})"
+
+
+def _is_folder(folder: Path | None) -> None:
+    if folder and not folder.is_dir():
+        raise ValueError(f"folder = {folder}: there is no such folder")
 
 
 def _named(values: dict[str, Any]) -> str:
@@ -240,7 +266,8 @@ def _commands(name: Scale) -> Any:
     shown = f"Settings default to those of scale {name}."
     gmm = subcommand("gmm", default=RunGmm(settings=scale(Gmm, name)), description=f"Gaussian mixtures. {shown}")
     vae = subcommand("vae", default=RunVae(settings=scale(Vae, name)), description=f"Autoencoders. {shown}")
-    experiments: Any = Annotated[RunGmm, gmm] | Annotated[RunVae, vae]
+    lm = subcommand("lm", default=RunLm(settings=scale(Lm, name)), description=f"Language models. {shown}")
+    experiments: Any = Annotated[RunGmm, gmm] | Annotated[RunVae, vae] | Annotated[RunLm, lm]
     what = "Run an experiment, or go on with it where it stands."
     return (
         Annotated[Any, subcommand("run", description=what, constructor=experiments)]
@@ -299,6 +326,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         message = error.strerror if isinstance(error, OSError) and not error.filename else None
         print(f"model-collapse: {message or error}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which may not be imported
+            raise
+        print(f"model-collapse: the GPU's memory is too small; try a smaller batch ({error})", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("model-collapse: interrupted; the same command goes on with what is finished", file=sys.stderr)

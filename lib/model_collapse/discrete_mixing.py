@@ -76,7 +76,7 @@ def mixture_heterozygosity(p: ArrayLike, M: int, n: int, mixture: Mixture) -> Fl
     Raises
     ------
     ValueError
-        p not a distribution, M < 2, n < 0, fixed shares that round to no point.
+        p not a distribution, M < 2, n < 0, fixed shares that round to no point, points that are placed.
 
     Examples
     --------
@@ -86,6 +86,8 @@ def mixture_heterozygosity(p: ArrayLike, M: int, n: int, mixture: Mixture) -> Fl
     H, M, n = _heterozygosity(p), integer(M, "M", 2), integer(n, "n", 0)
     if not isinstance(mixture, Mixture):
         raise ValueError(f"mixture = {mixture!r:.80}: must be a Mixture")
+    if mixture.points == "placed":
+        raise ValueError("points = 'placed': words have no places; allowed are 'reused' and 'fresh'")
     after = _reused_points if mixture.points == "reused" else _fresh_points
     return np.array([H, *after(H, M, n, mixture)])[: n + 1]
 

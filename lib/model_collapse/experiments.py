@@ -6,7 +6,7 @@ from pathlib import Path
 from numpy.random import Generator
 
 from model_collapse.runs import Experiment
-from model_collapse.settings import Gmm, Settings
+from model_collapse.settings import Gmm, Lm, Settings
 
 
 def build(
@@ -20,13 +20,13 @@ def build(
 
     Parameters
     ----------
-    settings : Gmm or Vae
+    settings : Gmm, Vae or Lm
     rng : numpy.random.Generator
         For what is drawn beside the loop, such as the classifier that counts digits.
     tick : callable
         Told how much work was done.
     folder : path, optional
-        Of the original MNIST files; without it the full MNIST comes from the hub.
+        Of the original MNIST files, or of WikiText-2; without it they come from the hub.
 
     Examples
     --------
@@ -38,6 +38,10 @@ def build(
         from model_collapse import gmm
 
         return gmm.experiment(settings, tick)
+    if isinstance(settings, Lm):
+        from model_collapse import language_experiment
+
+        return language_experiment.experiment(settings, tick, folder=folder)
     from model_collapse import vae_experiment
 
     return vae_experiment.experiment(settings, rng, tick, folder=folder)

@@ -23,7 +23,7 @@ from model_collapse.arguments import generator, integer, real
 from model_collapse.drawn import Data, checked, joined, taken
 
 Shares = Literal["fixed", "multinomial"]
-Points = Literal["reused", "fresh"]
+Points = Literal["reused", "fresh", "placed"]
 
 Theta = Any
 Source = Callable[[int, Generator], Data]
@@ -31,7 +31,7 @@ STREAMS = ("original", "fit", "share", "sample", "previous", "source")
 
 
 class Family(NamedTuple):
-    """A model family {p_theta} with its fitting procedure F: two functions that keep no state.
+    """A model family {p_theta} with its fitting procedure F: functions that keep no state.
 
     Attributes
     ----------
@@ -40,6 +40,9 @@ class Family(NamedTuple):
         families that start from it; most ignore it. Must leave `data` as they are.
     sample : callable (theta, n, rng) -> data
         Draw n points from p_theta: n along axis 0, the same dtype and trailing shape as the data fitted.
+    sample_at : callable (theta, positions, rng) -> data, optional
+        Draw the points that belong at these positions of the data set (integers, ascending), in their order: for
+        models that answer to something, such as the block of text that they continue. Asked where points are "placed".
 
     Examples
     --------
@@ -56,6 +59,7 @@ class Family(NamedTuple):
 
     fit: Callable[[Any, Generator, Theta | None], Theta]
     sample: Callable[[Theta, int, Generator], Any]
+    sample_at: Callable[[Theta, NDArray[np.intp], Generator], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,11 @@ class Mixture:
     shares : {"fixed", "multinomial"}
         "fixed": each source gives its share of the points, rounded by largest remainder (what experiments do);
         "multinomial": each point picks its source at random (what the definition says).
-    points : {"reused", "fresh"}
+    points : {"reused", "fresh", "placed"}
         "reused": the beta and gamma parts are points of the data sets D_i and D_0, drawn without replacement (what
-        experiments do); "fresh": they are new draws from the distributions p_i and p_0 (what the definition says).
+        experiments do); "fresh": they are new draws from the distributions p_i and p_0 (what the definition says);
+        "placed": re-used points that stay at their positions, dealt at random to the three sources, so that a point is
+        in place of one that the model would have drawn there. Data sets then are arrays of one size.
 
     Raises
     ------
@@ -264,6 +270,8 @@ class _Process:
         """D_{i+1}, from the model, data and distribution of generation i and from the original."""
         mixture, n = self._check(self.mixture(i)), _size(self.sizes, i + 1)
         new, old, first = mixture.counts(n, self.stream(i, "share"))
+        if mixture.points == "placed":
+            return self.placed(i, data, theta, (new, old, first))
         parts = [self.sample(theta, new, self.stream(i, "sample"))]
         if mixture.points == "reused":
             parts.append(_reused(data, old, self.stream(i, "previous"), f"D_{i}"))
@@ -274,6 +282,27 @@ class _Process:
         if self.remembers:
             self.past.append((theta, mixture))
         return _frozen(joined(parts))
+
+    def placed(self, i: int, data: Data, theta: Theta, counts: tuple[int, int, int]) -> Data:
+        """D_{i+1}, each position from one source: the model's answer there, or the point of D_i or of D_0."""
+        if not (isinstance(data, np.ndarray) and isinstance(self.original, np.ndarray)):
+            raise ValueError("points = 'placed': positions are those of arrays, and these data are drawn when asked")
+        if not len(data) == len(self.original) == sum(counts):
+            sizes = f"M_0 = {len(self.original)}, M_{i} = {len(data)}, M_{i + 1} = {sum(counts)}"
+            raise ValueError(f"sizes: {sizes}: must be one number where points are placed")
+        dealt = self.stream(i, "source").permutation(len(data))
+        new, old, _ = (np.sort(part) for part in np.split(dealt, np.cumsum(counts)[:-1]))
+        placed = self.original.copy()
+        if len(new):
+            placed[new] = self.answers(theta, new, self.stream(i, "sample"))
+        placed[old] = data[old]
+        return _frozen(placed)
+
+    def answers(self, theta: Theta, positions: NDArray[np.intp], rng: Generator) -> Data:
+        if self.family.sample_at is None:
+            raise ValueError("points = 'placed': the family has no sample_at, which says what the model draws where")
+        answers = self.family.sample_at(theta, positions, rng)
+        return checked(answers, "family.sample_at", len(positions), self.original)
 
     def previous(self, i: int, n: int, rng: Generator) -> Data:
         """Draw n points of p_i, by walking down p_i = alpha p_theta + beta p_{i-1} + gamma p_0."""

@@ -43,7 +43,7 @@ def environment(torch: bool = True) -> dict[str, Any]:
         "threads": module.get_num_threads() if module else 1,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {name: found for name in _packages() if (found := _version(name))},
         "commit": _commit(),
     }
 
@@ -59,7 +59,8 @@ def note_environment(folder: Path, done: int, say: Callable[[str], object], torc
     ...     len(environments(Path(folder)))
     1
     """
-    past, now = environments(folder) if done else [], environment(torch)
+    begun = done or any(folder.glob("unfinished-*"))
+    past, now = environments(folder) if begun else [], environment(torch)
     changed = [k for k in now if past and k in past[-1] and past[-1][k] != now[k]]
     if changed:
         what = "; ".join(f"{k} was {past[-1][k]}, is {now[k]}" for k in changed)
@@ -176,6 +177,11 @@ def _processor() -> str:
         names = [x.partition(":")[2].strip() for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
         return names[0] if names else platform.machine()
     return platform.processor() or platform.machine()
+
+
+def _packages() -> tuple[str, ...]:
+    """The packages that results depend on: of language models, the library of models too."""
+    return (*PACKAGES, "transformers") if "transformers" in sys.modules else PACKAGES
 
 
 @cache

@@ -14,11 +14,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from model_collapse.settings import SCALES, Gmm, Settings, Vae, scale, scale_of
+from model_collapse.settings import SCALES, Gmm, Lm, Settings, Vae, scale
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
 SEEDS = (0, 1, 2, 3, 4)
 SMALL = replace(scale(Vae, "small"), last_generation=6)
+TINY = replace(scale(Lm, "small"), blocks=1_024, validation=256, test=512, epochs=5, last_generation=9)
+SMOLLM2 = replace(Lm(), model="smollm2", corpus="wikipedia", blocks=2_048, validation=256, test=512)
+REAL_TENTH: dict[str, Any] = {"epochs": 10, "alpha": 0.9, "gamma": 0.1}  # the paper's setting B
 
 
 class Piece(NamedTuple):
@@ -28,7 +31,7 @@ class Piece(NamedTuple):
     ----------
     name : str
         What chapters ask for.
-    settings : Gmm or Vae
+    settings : Gmm, Vae or Lm
     seeds : tuple of int
 
     Examples
@@ -49,6 +52,17 @@ class Piece(NamedTuple):
 PIECES = (
     Piece("gmm-1000", Gmm(), SEEDS),
     Piece("gmm-500", Gmm(n=500), SEEDS),
+    Piece("tiny-a", TINY, SEEDS),
+    Piece("tiny-b", replace(TINY, **REAL_TENTH), SEEDS),
+    Piece("tiny-sampling", replace(TINY, writing="sampling"), SEEDS),
+    Piece("tiny-penalty2", replace(TINY, repetition_penalty=2.0), (0, 1)),
+    Piece("tiny-penalty3", replace(TINY, repetition_penalty=3.0), (0, 1)),
+    Piece("tiny-fresh", replace(TINY, control="fresh"), (0, 1)),
+    Piece("tiny-kept", replace(TINY, control="kept", start="predecessor"), (0, 1)),
+    Piece("tiny-predecessor", replace(TINY, start="predecessor"), (0, 1)),
+    Piece("tiny-beta50", replace(TINY, alpha=0.5, beta=0.5), (0, 1)),
+    Piece("tiny-gamma50", replace(TINY, alpha=0.5, gamma=0.5), (0, 1)),
+    Piece("tiny-thirds", replace(TINY, alpha=0.4, beta=0.3, gamma=0.3), (0, 1)),
     Piece("vae-paper", Vae(), (0,)),
     Piece("vae-small", SMALL, (0, 1, 2)),
     Piece("vae-small-fixed", replace(SMALL, draws="fixed"), (0, 1, 2)),
@@ -71,6 +85,15 @@ PIECES = (
     Piece("vae-paper-bernoulli", Vae(output="bernoulli"), (0, 1)),
     Piece("vae-paper-bernoulli-fixed", Vae(output="bernoulli", draws="fixed"), (0, 1)),
     Piece("vae-paper-gamma10", Vae(alpha=0.9, gamma=0.1), (0, 1)),
+    Piece("smollm2-a", SMOLLM2, SEEDS),
+    Piece("smollm2-b", replace(SMOLLM2, **REAL_TENTH), SEEDS),
+    Piece("smollm2-penalty2", replace(SMOLLM2, repetition_penalty=2.0), SEEDS),
+    Piece("smollm2-penalty3", replace(SMOLLM2, repetition_penalty=3.0), SEEDS),
+    Piece("smollm2-sampling", replace(SMOLLM2, writing="sampling"), SEEDS),
+    Piece("smollm2-fresh", replace(SMOLLM2, control="fresh"), SEEDS),
+    Piece("smollm2-kept", replace(SMOLLM2, control="kept", start="predecessor"), SEEDS),
+    Piece("opt-125m-a", Lm(), SEEDS),
+    Piece("opt-125m-b", replace(Lm(), **REAL_TENTH), SEEDS),
 )
 
 
@@ -158,7 +181,7 @@ def reference(name: str, folder: Path = RESULTS) -> Reference:
     for seed, provenance, _ in runs:
         if difference := differs(wanted, seed, provenance):
             raise ValueError(f"{wanted.file(seed, folder)}: stale ({difference}); make reference runs it again")
-    table = pd.concat([rows.assign(seed=seed) for seed, _, rows in runs], ignore_index=True)
+    table = pd.concat([rows.copy().assign(seed=seed) for seed, _, rows in runs], ignore_index=True)
     return Reference(table, [provenance for _, provenance, _ in runs])
 
 
@@ -219,56 +242,6 @@ def outstanding(folder: Path = RESULTS) -> Iterator[tuple[Piece, int, str]]:
                 yield wanted, seed, f"stale: {difference}"
             elif provenance["generations"] <= wanted.settings.last_generation:
                 yield wanted, seed, f"finished as far as generation {provenance['generations'] - 1}"
-
-
-def scale_card(settings: Settings) -> pd.DataFrame:
-    """The card of a chapter's first cell: its run beside the paper's, what both take, and what the run cannot show.
-
-    Times are those of one processor core and one seed, at 1,000 images or 50 fits of 1,000 points a second.
-
-    Parameters
-    ----------
-    settings : Gmm or Vae
-
-    Returns
-    -------
-    DataFrame
-        One column for this run and one for the paper's; texts.
-
-    Examples
-    --------
-    >>> scale_card(scale(Vae, "small")).loc[["digits", "steps a generation", "time, one seed"]].to_numpy().tolist()
-    [['2,000 (embedded MNIST)', '60,000 (full MNIST)'], ['256', '7,050'], ['1.3 minutes', '5.5 hours']]
-    """
-    return pd.DataFrame(
-        {f"this run ({scale_of(settings)})": _card(settings), "the paper's": _card(type(settings)())}, dtype=object
-    )
-
-
-def _card(settings: Settings) -> dict[str, str]:
-    generations = settings.last_generation + 1
-    if isinstance(settings, Gmm):
-        card = {"points": f"{settings.n:,}", "Gaussians": f"{settings.blobs} original, {settings.components} fitted"}
-        seconds, memory = generations * settings.n / 50_000, 0.3
-    else:
-        steps = settings.epochs * -(-settings.digits // settings.batch)
-        card = {"digits": f"{settings.digits:,} ({settings.mnist} MNIST)"}
-        card |= {"epochs": f"{settings.epochs}", "batch": f"{settings.batch}", "steps a generation": f"{steps:,}"}
-        seconds, memory = generations * settings.epochs * settings.digits / 1_000, 0.5 + 8e-6 * settings.digits
-    time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{max(seconds / 60, 0.1):.2g} minutes"
-    return card | {
-        "generations": f"0 to {settings.last_generation:,}",
-        "time, one seed": time,
-        "memory": f"{memory:.1f} GB",
-        "cannot show": _unseen(settings),
-    }
-
-
-def _unseen(settings: Settings) -> str:
-    """What this run cannot show."""
-    last, paper = f"anything after generation {settings.last_generation:,}", type(settings)()
-    same = replace(settings, last_generation=paper.last_generation) == paper
-    return last if same else f"the paper's numbers; {last}"
 
 
 def _scaled(provenance: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +22,10 @@ Verdict = Literal[
     "reproduced",
     "reproduced with a correction",
     "not reproduced",
+    "seen in the tiny model",
+    "not seen in the tiny model",
+    "seen in SmolLM2",
+    "not seen in SmolLM2",
     "undecided",
     "not run here",
 ]
@@ -45,7 +49,7 @@ class Claim:
     expected, measured : str
         What theory or the paper gives, and what this run gave. Markdown and mathematics allowed.
     verdict : Verdict
-        From `proof`, `agreement` or `beyond`.
+        From `proof`, `agreement` or `beyond`; of another model than the paper's, through `seen`.
 
     Raises
     ------
@@ -189,6 +193,32 @@ def beyond(low: float, high: float, threshold: float, side: Literal["above", "be
     if low <= threshold <= high:
         return "undecided"
     return "reproduced" if (low > threshold) == (side == "above") else "not reproduced"
+
+
+def seen(verdict: Verdict, model: Literal["the tiny model", "SmolLM2"]) -> Verdict:
+    """The verdict where the model is not the paper's: what it shows was seen in it, or was not.
+
+    Parameters
+    ----------
+    verdict : Verdict
+        From `agreement` or `beyond`.
+    model : {"the tiny model", "SmolLM2"}
+        In which it was looked for.
+
+    Raises
+    ------
+    ValueError
+        Another model, or a verdict that measures nothing.
+
+    Examples
+    --------
+    >>> seen(beyond(1.2, 1.4, 1.0), "SmolLM2"), seen(beyond(0.9, 1.4, 1.0), "SmolLM2")
+    ('seen in SmolLM2', 'undecided')
+    """
+    named = {"reproduced": f"seen in {model}", "not reproduced": f"not seen in {model}", "undecided": "undecided"}
+    if verdict not in named or named[verdict] not in get_args(Verdict):
+        raise ValueError(f"verdict = {verdict!r}, model = {model!r}: allowed are {list(named)}, and models of Verdict")
+    return cast(Verdict, named[verdict])
 
 
 class Claims:

@@ -6,6 +6,7 @@ A run is a folder named by the digest of its settings and seed::
         settings.json             experiment, settings, seed, digest of the original data
         environment.json          processor, threads, versions; one entry for each change on the way
         generation-000/           weights.safetensors, samples.safetensors, metrics.json, digests.json
+        unfinished-001-...        what is kept of a generation on the way, by families that take long for one
         generation-001/ ...
         results.csv               when finished: what `model_collapse.results.reference` reads
 
@@ -23,8 +24,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,11 +35,12 @@ from safetensors.numpy import load, save
 from tqdm import tqdm
 
 from model_collapse.arguments import integer
-from model_collapse.drawn import Data
+from model_collapse.drawn import Data, taken
 from model_collapse.process import Family, Generation, Source, Theta, generations
 from model_collapse.provenance import describe, differences, export, note_environment
-from model_collapse.settings import Gmm, Settings, digest, mixture, scale_of
+from model_collapse.settings import Gmm, Lm, Settings, Vae, digest, mixture, scale_of
 from model_collapse.stored import METRICS, SAMPLES, WEIGHTS, Stored, alone, as_json, remove_leftovers, replace
+from model_collapse.unfinished import Unfinished, remove_unfinished
 
 Arrays = Mapping[str, NDArray[Any]]
 Say = Callable[[str], object]
@@ -64,6 +66,11 @@ class Experiment(NamedTuple):
         Ticks per generation of the progress bar.
     size : int
         Bytes per generation on disk, about.
+    unfinished : Unfinished, optional
+        Where the family keeps a generation on the way; it is told the folder of the run.
+    origin : mapping, optional
+        Digests or revisions of what the run starts from beside its data, such as a pretrained model; they are noted,
+        and a run goes on with the same only.
 
     Examples
     --------
@@ -84,6 +91,8 @@ class Experiment(NamedTuple):
     unpack: Callable[[Arrays], Theta]
     work: int
     size: int
+    unfinished: Unfinished | None = None
+    origin: Mapping[str, str] = MappingProxyType({})
 
 
 Build = Callable[[Settings, Generator, Callable[[int], object]], Experiment]
@@ -116,7 +125,7 @@ def run(
 
     Parameters
     ----------
-    settings : Gmm or Vae
+    settings : Gmm, Vae or Lm
     seed : int
         The one seed of everything that is drawn.
     out : path
@@ -222,13 +231,16 @@ class _Run:
     def finish(self, stored: Stored, build: Build, until: float | None, bar: Any) -> bool:
         """Make what is missing of the generations; False if the time was up before."""
         experiment = build(self.settings, default_rng(SeedSequence(self.seed, spawn_key=(BUILD,))), bar.update)
-        data, file = _data_digest(experiment.original), self.folder / "settings.json"
+        begun = {"data": _data_digest(experiment.original)}
+        begun |= experiment.origin
+        file = self.folder / "settings.json"
         if file.exists():
-            self.compare(describe(self.folder), data=data)
+            self.compare(describe(self.folder), **begun)
         indices = range(self.settings.last_generation + 1)
-        _require_room(self.folder, experiment.size * sum(not stored.whole(i) for i in indices))
+        on_the_way = experiment.unfinished.size if experiment.unfinished else 0
+        _require_room(self.folder, experiment.size * sum(not stored.whole(i) for i in indices) + on_the_way)
         if not file.exists():
-            replace(file, as_json({**self.identity, "data": data}))
+            replace(file, as_json({**self.identity, **begun}))
         note_environment(self.folder, len(stored), self.say, torch=not isinstance(self.settings, Gmm))
         if len(stored):
             self.say(f"{self.folder}: goes on after generation {len(stored) - 1}")
@@ -241,19 +253,30 @@ class _Run:
                 return False
             bar.set_description(f"generation {i} of {indices[-1]}", refresh=False)
             next(loop)
+        remove_unfinished(self.folder)
         return True
 
     def generations(self, experiment: Experiment, stored: Stored) -> Iterator[Generation]:
-        """The loop, with stored parameters in place of fits; each new generation is stored before it is passed on."""
-        indices, weights, first = count(), b"", None
+        """The loop, with what is stored in place of fits and answers; what is new is stored before it is passed on."""
+        made, weights, first = 0, b"", None  # the generation that is made
 
         def fit(data: Data, rng: Generator, previous: Theta | None) -> Theta:
             nonlocal weights
-            known = stored.read(next(indices), WEIGHTS)
+            self.begin(experiment, stored, made)
+            known = stored.read(made, WEIGHTS)
             weights = known or _bytes(experiment.pack(experiment.family.fit(data, rng, previous)))
             return experiment.unpack(load(weights))
 
-        family, rng = Family(fit, experiment.family.sample), default_rng(self.seed)
+        def sample_at(theta: Theta, positions: NDArray[np.intp], rng: Generator) -> Data:
+            self.begin(experiment, stored, made)
+            if known := stored.read(made, SAMPLES):
+                return taken(load(known)["data"], positions)
+            assert experiment.family.sample_at is not None  # asked of families that have it
+            answers: Data = experiment.family.sample_at(theta, positions, rng)
+            return answers
+
+        family = Family(fit, experiment.family.sample, experiment.family.sample_at and sample_at)
+        rng = default_rng(self.seed)
         loop = generations(family, experiment.original, rng, mixture=mixture(self.settings), sizes=experiment.n)
         began = time.monotonic()
         for g in loop:
@@ -264,13 +287,19 @@ class _Run:
                 numbers = {name: float(value) for name, value in metrics.items()}
                 row = {"generation": g.index, "seconds": round(time.monotonic() - began, 3), "metrics": numbers}
                 stored.write(g.index, {WEIGHTS: weights, SAMPLES: _bytes(arrays), METRICS: as_json(row)})
+            made = g.index + 1
             yield g
             began = time.monotonic()
+
+    def begin(self, experiment: Experiment, stored: Stored, made: int) -> None:
+        """Tell a family that keeps unfinished generations which one is made."""
+        if experiment.unfinished and not stored.whole(made):
+            experiment.unfinished.begin(self.folder, made, stored.parent(made))
 
 
 @contextmanager
 def _bar(settings: Settings, progress: bool | None) -> Iterator[Any]:
-    unit = "fit" if isinstance(settings, Gmm) else "image"
+    unit = {Gmm: "fit", Vae: "image", Lm: "block"}[type(settings)]
     disable = None if progress is None else not progress
     columns, lines = shutil.get_terminal_size()  # where a terminal does not know, tqdm would draw nothing
     with tqdm(unit=unit, unit_scale=True, smoothing=0.05, disable=disable, ncols=columns, nrows=lines) as bar:

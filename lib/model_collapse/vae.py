@@ -26,6 +26,7 @@ from torch.nn import functional
 from model_collapse.drawn import Data, Joined
 from model_collapse.process import Family
 from model_collapse.settings import Output, Vae
+from model_collapse.torch_random import torch_generator
 
 CHUNK = 250  # images decoded or encoded at once outside of training: faster than more at once on a processor
 
@@ -272,17 +273,6 @@ def reconstruct(network: Network, images: Tensor, generator: torch.Generator) ->
     mean, log_variance = network.encode(images)
     noise = torch.randn(mean.shape, generator=generator, device=mean.device)
     return network.decode(mean + noise * (log_variance / 2).exp()), mean, log_variance
-
-
-def torch_generator(rng: Generator, device: torch.device | str = "cpu") -> torch.Generator:
-    """A torch generator on a device, seeded from the stream of a numpy generator.
-
-    Examples
-    --------
-    >>> torch_generator(np.random.default_rng(0)).initial_seed()
-    5874934615388537135
-    """
-    return torch.Generator(device).manual_seed(int(rng.integers(2**63)))
 
 
 def pack(network: Network) -> dict[str, NDArray[Any]]:

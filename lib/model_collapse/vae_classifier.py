@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model_collapse.arguments import integer, real
-from model_collapse.vae import CHUNK, torch_generator
+from model_collapse.torch_random import torch_generator
+from model_collapse.vae import CHUNK
 
 DIGITS = 10
 SHIFT = 1  # largest shift of training images, in pixels: they have empty borders

@@ -15,6 +15,7 @@ from model_collapse.data_images import Digits, mnist
 from model_collapse.process import Generation
 from model_collapse.runs import Experiment
 from model_collapse.settings import Vae
+from model_collapse.torch_random import torch_generator
 from model_collapse.vae_classifier import Classifier, accuracy, train_classifier
 from model_collapse.vae_measures import measures
 
@@ -85,7 +86,7 @@ def observe(
     >>> metrics["classifier_accuracy"], arrays["images"].shape
     (0.1, (100, 28, 28))
     """
-    generator = vae.torch_generator(rng, g.theta.device)
+    generator = torch_generator(rng, g.theta.device)
     metrics = measures(g.theta, first, against.images, against.classifier, MEASURED, generator)
     images = vae.draw(g.theta, KEPT, generator)
     kept = (images * 255).round().to(torch.uint8).cpu().numpy()

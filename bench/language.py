@@ -1,0 +1,202 @@
+"""Language models: blocks written and tokens learnt per second, against the authors' way and against the floor.
+
+`generate` is called as the authors call it: batches of 128, float32, cache on. Ours takes the batch that is best of a
+few, on a GPU in half precision. Beside the ratio: how many blocks are the same, token by token, in float32. Fine-tuning
+is measured against the authors' loop: batches of 128 from a loader, float32, a loss that is read at every step.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from os import cpu_count
+from typing import NamedTuple
+
+import torch
+from numpy.random import Generator
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
+
+from bench.timing import Row, seconds
+from model_collapse.corpus import blocks, corpus
+from model_collapse.language import train_epoch
+from model_collapse.pretrained import pretrained
+from model_collapse.settings import Lm
+from model_collapse.writing import Written, beams
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+BLOCKS, NEW, BEAMS = 256, 64, 5
+PAPER = 37_900  # blocks of WikiText-2's training text, about
+THREADS = (1, 2) if (cpu_count() or 1) > 1 else (1,)
+REPEATS, LEAST, TYPE = 3, 5 if DEVICE == "cuda" else 3, torch.bfloat16 if DEVICE == "cuda" else torch.float32
+BATCHES = (32, 64, 128, 256) if DEVICE == "cuda" else (32, 64, 128)
+
+
+class Floor(NamedTuple):
+    """What cannot be undercut: operations on numbers, bytes that are read; and how many a second there are of each."""
+
+    operations: float
+    read: float
+    peak: float
+    bandwidth: float
+
+    @property
+    def seconds(self) -> float:
+        """The larger of the two."""
+        return max(self.operations / self.peak, self.read / self.bandwidth)
+
+
+def rows() -> list[Row]:
+    """Measure, all in one run; and what it makes of a generation of the paper's size."""
+    wrote, learnt = writing(), fine_tuning()
+    whole = PAPER * (wrote[0].seconds / BLOCKS + 5 * learnt[0].seconds / BLOCKS)
+    parameters = pretrained("smollm2" if DEVICE == "cuda" else "tiny").model.num_parameters()
+    return [
+        *wrote,
+        *learnt,
+        Row(f"language: {PAPER:,} blocks, 5 epochs, extrapolated", f"{parameters:,} parameters", whole),
+    ]
+
+
+def fine_tuning() -> list[Row]:
+    """One epoch of fine-tuning against the authors' loop, with as many threads as cores."""
+    name, model, data = subject()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(THREADS))
+    settings = replace(Lm(), precision="half" if DEVICE == "cuda" else "float32")
+    theirs = seconds(lambda rng: authors_epoch(deepcopy(model), data), REPEATS)
+    ours = seconds(lambda rng: our_epoch(deepcopy(model), data, rng, settings), REPEATS)
+    operations = 6 * model.num_parameters() * data.numel()
+    top = peak(torch.bfloat16 if DEVICE == "cuda" else torch.float32)
+    torch.set_num_threads(threads)
+    what = f"{len(data)} blocks, {name}, {DEVICE}, batch {settings.batch}"
+    rate = f"language: fine-tuning {data.numel() / ours:,.0f} tokens/s"
+    used = f"language: {operations / ours / top:.0%} of the peak of {top / 1e9:,.0f} GFLOP/s"
+    return [
+        Row(rate, what, ours, theirs / ours, 3.0 if DEVICE == "cuda" else 1.0),
+        Row(used, f"{operations / 1e9:,.0f} GFLOP an epoch", operations / top),
+    ]
+
+
+def our_epoch(model: PreTrainedModel, data: Tensor, rng: Generator, settings: Lm) -> float:
+    """An epoch of the library's loop."""
+    optimiser = torch.optim.AdamW(model.parameters(), settings.learning_rate, fused=True)
+    train_epoch(model, data, optimiser, rng, settings, lambda blocks: None)
+    return next(model.parameters()).flatten()[0].item()
+
+
+def authors_epoch(model: PreTrainedModel, data: Tensor) -> None:
+    """An epoch as their trainer runs it: batches from a loader to the device, the loss read at every step."""
+    optimiser = torch.optim.AdamW(model.parameters(), 2e-5)
+    model.train()
+    for batch in DataLoader(list(data.cpu()), batch_size=128, shuffle=True):
+        tokens = batch.to(DEVICE)
+        loss = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), labels=tokens).loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        loss.item()
+
+
+def writing() -> list[Row]:
+    """Writing against `generate`, both with the threads that are best for `generate`."""
+    name, model, prompts = subject()
+    few, threads = prompts[:64], torch.get_num_threads()
+    best = min(THREADS, key=lambda count: timed(count, lambda: generated(model, few)))
+    torch.set_num_threads(best)
+    generate = seconds(lambda rng: generated(model, prompts), REPEATS)
+    own = deepcopy(model).to(TYPE)
+    batch = min(BATCHES, key=lambda size: seconds(lambda rng: written(own, prompts, size), 1))
+    ours = seconds(lambda rng: written(own, prompts, batch), REPEATS)
+    theirs, same = generated(model, prompts), written(model, prompts, batch)
+    share = float((theirs.tokens == same.tokens).all(1).float().mean())
+    off = float((theirs.scores - same.scores).abs().max())
+    floor = least(own, batch)
+    torch.set_num_threads(threads)
+    sizes = f"{BLOCKS} blocks, {name}, {DEVICE}, {best} threads"
+    return [
+        Row(f"language: writing {BLOCKS / ours:.3g} blocks/s, batch {batch}", sizes, ours, generate / ours, LEAST),
+        Row(f"language: {share:.1%} of blocks identical in float32", f"scores within {off:.1e} nats", generate),
+        Row(
+            f"language: {ours / floor.seconds:.1f} times the floor of {floor.operations / 1e9:,.0f} GFLOP",
+            f"{floor.peak / 1e9:,.0f} GFLOP/s; {floor.read / 1e9:,.0f} GB at {floor.bandwidth / 1e9:,.0f} GB/s",
+            floor.seconds,
+        ),
+    ]
+
+
+def timed(threads: int, run: Callable[[], object]) -> float:
+    """Seconds of one run on so many threads."""
+    torch.set_num_threads(threads)
+    return seconds(lambda rng: run(), 1)
+
+
+def subject() -> tuple[str, PreTrainedModel, Tensor]:
+    """The model of the device, and real blocks."""
+    start = pretrained("smollm2" if DEVICE == "cuda" else "tiny", DEVICE)
+    prompts = blocks(corpus("wikipedia"), start.tokenizer).train[:BLOCKS]
+    return start.name, start.model, torch.tensor(prompts, dtype=torch.int64, device=DEVICE)
+
+
+def generated(model: PreTrainedModel, prompts: Tensor, batch: int = 128) -> Written:
+    """As the authors do it."""
+    parts = []
+    for part in prompts.split(batch):
+        output = model.generate(
+            part,
+            attention_mask=torch.ones_like(part),
+            num_beams=BEAMS,
+            do_sample=False,
+            min_new_tokens=NEW,
+            max_new_tokens=NEW,
+            use_cache=True,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+        parts.append(Written(output.sequences[:, part.shape[1] :].cpu(), output.sequences_scores.cpu() * NEW))
+    return Written(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def written(model: PreTrainedModel, prompts: Tensor, batch: int) -> Written:
+    """As we do it."""
+    parts = [beams(model, part, NEW, beams=BEAMS) for part in prompts.split(batch)]
+    return Written(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))
+
+
+def least(model: PreTrainedModel, batch: int) -> Floor:
+    """Products with weights, attention to what is followed; weights and a block's keys and values read once a step."""
+    config = model.config
+    positions = range(NEW, 2 * NEW - 1)  # one step each, with as many tokens before it
+    tokens = NEW + BEAMS * len(positions)
+    output = config.vocab_size * config.hidden_size
+    attended = NEW * NEW / 2 + BEAMS * sum(positions)
+    products = model.num_parameters(exclude_embeddings=True) * tokens + output * (tokens - NEW + 1)
+    products += 2 * config.num_hidden_layers * config.hidden_size * attended
+    shared = getattr(config, "num_key_value_heads", config.num_attention_heads) / config.num_attention_heads
+    kept = 2 * config.num_hidden_layers * config.hidden_size * shared * sum(positions)
+    read = kept * BLOCKS + model.num_parameters() * NEW * (BLOCKS / batch)
+    return Floor(2 * products * BLOCKS, read * model.dtype.itemsize, peak(model.dtype), bandwidth())
+
+
+def peak(dtype: torch.dtype) -> float:
+    """Operations a second that a product of square matrices reaches."""
+    size, products = (16_384, 20) if DEVICE == "cuda" else (2_048, 1)
+    square = torch.ones(size, size, device=DEVICE, dtype=dtype)
+
+    def multiply() -> float:
+        for _ in range(products):
+            product = square @ square
+        return product[0, 0].item()
+
+    return 2 * products * size**3 / seconds(lambda rng: multiply(), 3)
+
+
+def bandwidth() -> float:
+    """Bytes a second that are read when an array too large for any cache is added up."""
+    array = torch.ones(2**30 if DEVICE == "cuda" else 2**26, device=DEVICE)
+    return 4 * len(array) / seconds(lambda rng: array.sum().item(), 3)
+
+
+if __name__ == "__main__":
+    for row in rows():
+        print(row)

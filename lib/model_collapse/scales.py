@@ -1,0 +1,107 @@
+"""The scale card: a run beside the paper's, what both take, and what the run cannot show."""
+
+from dataclasses import replace
+from math import isnan
+
+import pandas as pd
+
+from model_collapse.settings import Gmm, Lm, Settings, Vae, scale_of
+
+Card = tuple[dict[str, str], float, float]  # what is run, seconds per generation, gigabytes
+LENGTH, FLOPS = 64, 4e10  # tokens of a block; operations per second of one core
+BLOCKS = {"wikitext2": 37_900, "wikipedia": 4_500}  # of all training text, about: it depends on the tokeniser
+TEXTS = {"wikitext2": "WikiText-2", "wikipedia": "Wikipedia articles"}
+ARCHITECTURES = {  # parameters, vocabulary, layers, hidden size
+    "tiny": (1.35e6, 4_096, 4, 128),
+    "smollm2": (134.5e6, 49_152, 30, 576),
+    "facebook/opt-125m": (125.2e6, 50_272, 12, 768),
+}
+
+
+def scale_card(settings: Settings) -> pd.DataFrame:
+    """The card of a chapter's first cell: its run beside the paper's, what both take, and what the run cannot show.
+
+    Times are those of one processor core and one seed: 1,000 images or 50 fits of 1,000 points a second; of language
+    models 40 GFLOP a second. Of models that are not of the book neither time nor memory is guessed.
+
+    Parameters
+    ----------
+    settings : Gmm, Vae or Lm
+
+    Returns
+    -------
+    DataFrame
+        One column for this run and one for the paper's; texts.
+
+    Examples
+    --------
+    >>> from model_collapse.settings import scale
+    >>> scale_card(scale(Vae, "small")).loc[["digits", "steps a generation", "time, one seed"]].to_numpy().tolist()
+    [['2,000 (embedded MNIST)', '60,000 (full MNIST)'], ['256', '7,050'], ['1.3 minutes', '5.5 hours']]
+    """
+    return pd.DataFrame(
+        {f"this run ({scale_of(settings)})": _card(settings), "the paper's": _card(type(settings)())}, dtype=object
+    )
+
+
+def _card(settings: Settings) -> dict[str, str]:
+    if isinstance(settings, Gmm):
+        card, seconds, memory = _mixtures(settings)
+    elif isinstance(settings, Vae):
+        card, seconds, memory = _images(settings)
+    else:
+        card, seconds, memory = _language(settings)
+    return card | {
+        "generations": f"0 to {settings.last_generation:,}",
+        "time, one seed": _duration(seconds * (settings.last_generation + 1)),
+        "memory": "depends on the model" if isnan(memory) else f"{memory:.1f} GB",
+        "cannot show": _unseen(settings),
+    }
+
+
+def _mixtures(settings: Gmm) -> Card:
+    card = {"points": f"{settings.n:,}", "Gaussians": f"{settings.blobs} original, {settings.components} fitted"}
+    return card, settings.n / 50_000, 0.3
+
+
+def _images(settings: Vae) -> Card:
+    steps = settings.epochs * -(-settings.digits // settings.batch)
+    card = {"digits": f"{settings.digits:,} ({settings.mnist} MNIST)", "epochs": f"{settings.epochs}"}
+    card |= {"batch": f"{settings.batch}", "steps a generation": f"{steps:,}"}
+    return card, settings.epochs * settings.digits / 1_000, 0.5 + 8e-6 * settings.digits
+
+
+def _language(settings: Lm) -> Card:
+    blocks = settings.blocks or BLOCKS[settings.corpus]
+    seconds, memory = _work(settings, blocks)
+    card = {"model": settings.model, "text": TEXTS[settings.corpus]}
+    card |= {"blocks of 64 tokens": f"{blocks:,}{'' if settings.blocks else ' (all)'}", "epochs": f"{settings.epochs}"}
+    card |= {"batch": f"{settings.batch}", "steps a generation": f"{settings.epochs * -(-blocks // settings.batch):,}"}
+    return card, seconds, memory
+
+
+def _work(settings: Lm, blocks: int) -> tuple[float, float]:
+    """Seconds per generation and gigabytes, from the products with weights and what is kept; NaN of unknown models."""
+    if settings.model not in ARCHITECTURES:
+        return float("nan"), float("nan")
+    parameters, vocabulary, layers, hidden = ARCHITECTURES[settings.model]
+    beams = settings.beams if settings.writing == "beams" else 1
+    flop = 2 * parameters * blocks * LENGTH * (3 * settings.epochs + 1 + beams)
+    learning = settings.batch * LENGTH * (12 * vocabulary + 136 * layers * hidden)  # logits, activations
+    writing = LENGTH * LENGTH * (1 + beams) * 8 * layers * hidden
+    return flop / FLOPS, 0.5 + 1e-9 * (28 * parameters + max(learning, writing))
+
+
+def _duration(seconds: float) -> str:
+    if isnan(seconds):
+        return "depends on the model"
+    if seconds >= 3 * 86_400:
+        return f"{seconds / 86_400:.0f} days"
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{max(seconds / 60, 0.1):.2g} minutes"
+
+
+def _unseen(settings: Settings) -> str:
+    """What this run cannot show."""
+    last, paper = f"anything after generation {settings.last_generation:,}", type(settings)()
+    same = replace(settings, last_generation=paper.last_generation) == paper
+    return last if same else f"the paper's numbers; {last}"
