@@ -47,7 +47,7 @@ def each(turn: Callable[[Array, Generator], object]) -> Callable[[Generator], No
 
 def family_turn(start: Literal["cold", "warm"]) -> Callable[[Array, Generator], object]:
     """Our way: fit and draw; a warm start begins at p_0, cut in two."""
-    fit, sample = gmm.family(Gmm(n=N, start=start))
+    fit, sample, _ = gmm.family(Gmm(n=N, start=start))
     previous = Theta(np.full(2, 0.5), np.array([[-0.5, 0], [0.5, 0]]), np.tile(np.eye(2), (2, 1, 1)))
     return lambda points, rng: sample(fit(points, rng, previous), N, rng)
 

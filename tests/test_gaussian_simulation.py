@@ -156,7 +156,7 @@ def test_weighted_paths_with_sizes_by_round():
 
 
 def test_family_fits_and_samples():
-    fit, sample = family()
+    fit, sample, _ = family()
     rng = np.random.default_rng(20)
     data = rng.standard_normal((50, 3))
     theta = fit(data, rng, None)

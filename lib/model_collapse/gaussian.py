@@ -97,11 +97,11 @@ def family(ddof: int = 1) -> Family:
 
     Examples
     --------
-    >>> fit, sample = family()
-    >>> theta = fit(np.array([1.0, 2.0, 3.0]), np.random.default_rng(0), None)
+    >>> normal = family()
+    >>> theta = normal.fit(np.array([1.0, 2.0, 3.0]), np.random.default_rng(0), None)
     >>> theta.mean, theta.cov
     (np.float64(2.0), np.float64(1.0))
-    >>> sample(theta, 5, np.random.default_rng(0)).shape
+    >>> normal.sample(theta, 5, np.random.default_rng(0)).shape
     (5,)
     """
     checked_ddof(ddof)

@@ -115,11 +115,11 @@ def family(settings: Gmm, tick: Callable[[int], object] = lambda fits: None) -> 
 
     Examples
     --------
-    >>> fit, draw = family(Gmm(n=500))
-    >>> theta = fit(original(Gmm())(500, np.random.default_rng(0)), np.random.default_rng(1), None)
+    >>> mixtures = family(Gmm(n=500))
+    >>> theta = mixtures.fit(original(Gmm())(500, np.random.default_rng(0)), np.random.default_rng(1), None)
     >>> theta.means.shape, 0 < theta.iterations < 2000
     ((2, 2), True)
-    >>> draw(theta, 10, np.random.default_rng(2)).shape
+    >>> mixtures.sample(theta, 10, np.random.default_rng(2)).shape
     (10, 2)
     """
 
