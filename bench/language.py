@@ -2,7 +2,9 @@
 
 `generate` is called as the authors call it: batches of 128, float32, cache on. Ours takes the batch that is best of a
 few, on a GPU in half precision. Beside the ratio: how many blocks are the same, token by token, in float32. Fine-tuning
-is measured against the authors' loop: batches of 128 from a loader, float32, a loss that is read at every step.
+is measured against the authors' loop: batches of 128 from a loader, float32, a loss that is read at every step; model
+and optimiser are there before, and have learnt an epoch. From these and from what is measured of a generation a whole
+one of the paper's size is extrapolated; a GPU writes more blocks at a time for that.
 """
 
 from collections.abc import Callable
@@ -19,17 +21,22 @@ from transformers import PreTrainedModel
 
 from bench.timing import Row, seconds
 from model_collapse.corpus import blocks, corpus
-from model_collapse.language import train_epoch
+from model_collapse.diversity import compression, diversity
+from model_collapse.fine_tuning import train_epoch
+from model_collapse.language_measures import block_losses
 from model_collapse.pretrained import pretrained
 from model_collapse.settings import Lm
 from model_collapse.writing import Written, beams
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+MODEL = "smollm2" if DEVICE == "cuda" else "tiny"
 BLOCKS, NEW, BEAMS = 256, 64, 5
 PAPER = 37_900  # blocks of WikiText-2's training text, about
 THREADS = (1, 2) if (cpu_count() or 1) > 1 else (1,)
 REPEATS, LEAST, TYPE = 3, 5 if DEVICE == "cuda" else 3, torch.bfloat16 if DEVICE == "cuda" else torch.float32
-BATCHES = (32, 64, 128, 256) if DEVICE == "cuda" else (32, 64, 128)
+BATCHES = (64, 128, 256) if DEVICE == "cuda" else (32, 64, 128)
+MANY = 2_048 if DEVICE == "cuda" else BLOCKS  # blocks that are written together, or learnt, in a large generation
+EVALUATED = 37_900 + 5 * 3_900 + 4_400  # blocks a generation: its own, WikiText-2's validation and test blocks
 
 
 class Floor(NamedTuple):
@@ -48,24 +55,33 @@ class Floor(NamedTuple):
 
 def rows() -> list[Row]:
     """Measure, all in one run; and what it makes of a generation of the paper's size."""
-    wrote, learnt = writing(), fine_tuning()
-    whole = PAPER * (wrote[0].seconds / BLOCKS + 5 * learnt[0].seconds / BLOCKS)
-    parameters = pretrained("smollm2" if DEVICE == "cuda" else "tiny").model.num_parameters()
+    wrote, learnt, rest = writing(), fine_tuning(), measuring()
+    many = wrote[0].seconds
+    if MANY > BLOCKS:
+        _, model, prompts = subject(MANY)
+        own = deepcopy(model).to(TYPE)
+        many = seconds(lambda rng: written(own, prompts, MANY), 1) * BLOCKS / MANY
+    whole = PAPER * (many / BLOCKS + 5 * learnt[0].seconds / MANY) + sum(row.seconds for row in rest)
+    parameters = subject(1)[1].num_parameters()
     return [
         *wrote,
         *learnt,
+        *rest,
         Row(f"language: {PAPER:,} blocks, 5 epochs, extrapolated", f"{parameters:,} parameters", whole),
     ]
 
 
 def fine_tuning() -> list[Row]:
     """One epoch of fine-tuning against the authors' loop, with as many threads as cores."""
-    name, model, data = subject()
+    name, model, data = subject(MANY)
     threads = torch.get_num_threads()
     torch.set_num_threads(max(THREADS))
     settings = replace(Lm(), precision="half" if DEVICE == "cuda" else "float32")
-    theirs = seconds(lambda rng: authors_epoch(deepcopy(model), data), REPEATS)
-    ours = seconds(lambda rng: our_epoch(deepcopy(model), data, rng, settings), REPEATS)
+    own, other = deepcopy(model).requires_grad_(True), deepcopy(model).requires_grad_(True)
+    steps = torch.optim.AdamW(own.parameters(), settings.learning_rate, fused=True)
+    others = torch.optim.AdamW(other.parameters(), settings.learning_rate)
+    theirs = seconds(lambda rng: authors_epoch(other, others, data), REPEATS)
+    ours = seconds(lambda rng: our_epoch(own, steps, data, rng, settings), REPEATS)
     operations = 6 * model.num_parameters() * data.numel()
     top = peak(torch.bfloat16 if DEVICE == "cuda" else torch.float32)
     torch.set_num_threads(threads)
@@ -78,16 +94,16 @@ def fine_tuning() -> list[Row]:
     ]
 
 
-def our_epoch(model: PreTrainedModel, data: Tensor, rng: Generator, settings: Lm) -> float:
+def our_epoch(
+    model: PreTrainedModel, optimiser: torch.optim.Optimizer, data: Tensor, rng: Generator, settings: Lm
+) -> float:
     """An epoch of the library's loop."""
-    optimiser = torch.optim.AdamW(model.parameters(), settings.learning_rate, fused=True)
     train_epoch(model, data, optimiser, rng, settings, lambda blocks: None)
     return next(model.parameters()).flatten()[0].item()
 
 
-def authors_epoch(model: PreTrainedModel, data: Tensor) -> None:
+def authors_epoch(model: PreTrainedModel, optimiser: torch.optim.Optimizer, data: Tensor) -> None:
     """An epoch as their trainer runs it: batches from a loader to the device, the loss read at every step."""
-    optimiser = torch.optim.AdamW(model.parameters(), 2e-5)
     model.train()
     for batch in DataLoader(list(data.cpu()), batch_size=128, shuffle=True):
         tokens = batch.to(DEVICE)
@@ -98,9 +114,20 @@ def authors_epoch(model: PreTrainedModel, data: Tensor) -> None:
         loss.item()
 
 
+def measuring() -> list[Row]:
+    """What is measured of a generation of the paper's size: losses on the device, variety and compression beside it."""
+    start, data = pretrained(MODEL, DEVICE), subject(MANY)[2].cpu().numpy()
+    losses = seconds(lambda rng: block_losses(start.model, data), REPEATS) * EVALUATED / MANY
+    text = seconds(lambda rng: (diversity(data, data), compression(data, start.tokenizer)), 1) * PAPER / MANY
+    return [
+        Row("language: losses of a generation, extrapolated", f"{EVALUATED:,} blocks", losses),
+        Row("language: its variety, extrapolated", f"{PAPER:,} blocks", text),
+    ]
+
+
 def writing() -> list[Row]:
     """Writing against `generate`, both with the threads that are best for `generate`."""
-    name, model, prompts = subject()
+    name, model, prompts = subject(BLOCKS)
     few, threads = prompts[:64], torch.get_num_threads()
     best = min(THREADS, key=lambda count: timed(count, lambda: generated(model, few)))
     torch.set_num_threads(best)
@@ -131,10 +158,12 @@ def timed(threads: int, run: Callable[[], object]) -> float:
     return seconds(lambda rng: run(), 1)
 
 
-def subject() -> tuple[str, PreTrainedModel, Tensor]:
-    """The model of the device, and real blocks."""
-    start = pretrained("smollm2" if DEVICE == "cuda" else "tiny", DEVICE)
-    prompts = blocks(corpus("wikipedia"), start.tokenizer).train[:BLOCKS]
+def subject(n: int) -> tuple[str, PreTrainedModel, Tensor]:
+    """The model of the device, and n real blocks."""
+    start = pretrained(MODEL, DEVICE)
+    prompts = blocks(corpus("wikipedia"), start.tokenizer).train[:n]
+    if len(prompts) < n:
+        raise ValueError(f"n = {n}: there are only {len(prompts)} blocks")
     return start.name, start.model, torch.tensor(prompts, dtype=torch.int64, device=DEVICE)
 
 

@@ -17,7 +17,7 @@ import pytest
 import kill
 from model_collapse import cli, provenance
 from model_collapse.runs import folder_of, run
-from model_collapse.settings import Gmm, Vae, scale
+from model_collapse.settings import Gmm, Lm, Vae, scale
 
 TINY = ("--n", "50", "--last-generation", "3")
 COMMAND = (sys.executable, "-m", "model_collapse.cli")
@@ -57,7 +57,7 @@ def said(capsys, *arguments, status=0):
 
 
 @pytest.mark.parametrize("name", ["small", "colab", "paper"])
-@pytest.mark.parametrize("kind", [Gmm, Vae])
+@pytest.mark.parametrize("kind", [Gmm, Vae, Lm])
 def test_the_scale_chooses_the_defaults(kind, name):
     asked = cli.parse(["run", kind.__name__.lower(), "--scale", name])
     assert asked.settings == scale(kind, name)
@@ -84,19 +84,49 @@ OTHERS = {
     }
     | ADAM
     | SHARES,
+    Lm: {
+        "model": "tiny",
+        "corpus": "wikipedia",
+        "blocks": 100,
+        "validation": 8,
+        "test": 9,
+        "final_rate": 0.125,
+        "keep": "last",
+        "start": "predecessor",
+        "writing": "sampling",
+        "beams": 3,
+        "repetition_penalty": 2.0,
+        "precision": "half",
+        "last_generation": 7,
+    }
+    | ADAM
+    | SHARES,
 }
 
 
-@pytest.mark.parametrize("kind", [Gmm, Vae])
+@pytest.mark.parametrize("kind", [Gmm, Vae, Lm])
 def test_every_field_of_the_settings_is_a_flag(kind):
     values = OTHERS[kind]
-    assert values.keys() == {field.name for field in fields(kind)}
+    assert values.keys() == {field.name for field in fields(kind)} - {"control"}  # which has no shares
     assert not [name for name, value in values.items() if value == asdict(kind())[name]]
     flags = [part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     assert cli.parse(["run", kind.__name__.lower(), "--scale", "paper", *flags]).settings == kind(**values)
 
 
-@pytest.mark.parametrize(("kind", "name"), [(Gmm, "small"), (Vae, "paper"), (Vae, "colab")])
+@pytest.mark.parametrize("control", ["fresh", "kept"])
+def test_controls_of_language_models_are_flags_too(control):
+    assert cli.parse(["run", "lm", "--scale", "paper", "--control", control]).settings == Lm(control=control)
+
+
+def test_the_folder_of_a_corpus_reaches_the_experiment(capsys, here, monkeypatch):
+    def build(*arguments, folder):
+        raise ValueError(f"asked to read {folder}")
+
+    monkeypatch.setattr(cli, "build", build)
+    assert f"asked to read {here}\n" in said(capsys, "run", "lm", "--scale", "paper", "--folder", str(here), status=1)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Gmm, "small"), (Vae, "paper"), (Vae, "colab"), (Lm, "colab")])
 def test_help_shows_every_setting_with_the_scale_s_default_and_what_it_is(capsys, kind, name):
     text = said(capsys, "run", kind.__name__.lower(), "--scale", name, "--help")
     assert f"Settings default to those of scale {name}" in text
@@ -106,6 +136,7 @@ def test_help_shows_every_setting_with_the_scale_s_default_and_what_it_is(capsys
         assert shown, field
         assert shown[2] == str(value)
         assert len(shown[1]) > 5, f"{field} is not described"
+        assert not re.match("(paper|code|ours|library)\\b", shown[1]), f"{field} is described by a comment"
 
 
 @pytest.mark.parametrize(
@@ -125,6 +156,16 @@ def test_help_shows_every_setting_with_the_scale_s_default_and_what_it_is(capsys
         ("run vae --digits 4001", "digits = 4001: must be an integer from 1 to 4000"),
         ("run vae --scale paper --folder nowhere", "folder = nowhere: there is no such folder"),
         ("run vae --folder .", "folder = .: is read for mnist = 'full' only, not for 'embedded'"),
+        ("run lm --scale paper --folder nowhere", "folder = nowhere: there is no such folder"),
+        ("run lm --folder .", "folder = .: is read for corpus = 'wikitext2' only, not for 'wikipedia'"),
+        ("run lm --precision double", "invalid choice 'double' for argument '--precision'"),
+        ("run lm --control kept --alpha 0.5 --gamma 0.5", "control = 'kept': a control has alpha = 1, got 0.5"),
+        ("run lm --blocks 1", "blocks = 1: must be 0 (all) or at least 2"),
+        ("run lm --test 1", "test = 1: must be 0 (all) or at least 2"),
+        ("run lm --beams 0", "beams = 0: must be an integer >= 1"),
+        ("run lm --repetition-penalty 0", "repetition_penalty = 0.0: must be > 0"),
+        ("run lm --final-rate -1", "final_rate = -1.0: must be >= 0"),
+        ("run lm --blocks 9 --alpha 0.95 --gamma 0.05", "gamma = 0.05: of 9 points its fixed share is 0 points"),
         ("run gmm --folder .", "options: --folder"),
         ("run gmm --alpha 0.5", "alpha + beta + gamma = 0.5: weights must sum to 1"),
         ("run gmm --tol nan", "tol = nan: must be a finite real number"),

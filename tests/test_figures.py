@@ -4,7 +4,7 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from model_collapse.figures import COLOURS, MIME, curve, points, show, trajectory
+from model_collapse.figures import COLOURS, GREY, MIME, curve, points, show, stored, trajectory
 
 X, Y = alt.X("n:Q", title="round n"), alt.Y("H:Q", title="diversity H", scale=alt.Scale(type="log"))
 
@@ -43,6 +43,22 @@ def test_only_the_marks_that_the_table_needs():
 def test_unknown_kinds_are_refused(kinds):
     with pytest.raises(ValueError, match="allowed are 'exact'"):
         trajectory(table("exact").assign(kind=kinds[0]) if kinds else table("exact").drop(columns="kind"), X, Y)
+
+
+def test_stored_runs_are_grey_with_bars_and_what_others_published_is_hollow():
+    rows = {
+        "generation": [0, 0],
+        "value": [1.0, 2.0],
+        "low": [0.5, 1.5],
+        "high": [1.5, 2.5],
+        "runs": ["ours", "theirs"],
+    }
+    rule, point = stored(pd.DataFrame(rows), "perplexity", hollow="theirs", width=99).to_dict()["layer"]
+    fill = point["encoding"]["fill"]
+    assert fill["condition"] == [{"test": {"field": "runs", "equal": "theirs"}, "value": "transparent"}]
+    assert fill["value"] == point["mark"]["stroke"] == rule["mark"]["color"] == GREY
+    assert (rule["encoding"]["y"]["field"], rule["encoding"]["y2"]["field"]) == ("low", "high")
+    assert point["encoding"]["shape"]["field"] == point["encoding"]["xOffset"]["field"] == "runs"
 
 
 def test_a_shown_chart_has_data_picture_and_text():

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import islice
 from math import exp
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from transformers import BloomConfig, BloomForCausalLM, OPTConfig, OPTForCausalL
 
 from model_collapse import language
 from model_collapse.corpus import Blocks
+from model_collapse.fine_tuning import learning_rate
 from model_collapse.language_measures import block_losses
 from model_collapse.pretrained import Pretrained
 from model_collapse.process import generations
@@ -54,22 +56,27 @@ def rng(seed=0):
 
 
 def same(first, second):
-    return all(torch.equal(value, second.weights[name]) for name, value in first.weights.items())
+    return first.weights.keys() == second.weights.keys() != set() and all(
+        torch.equal(value, second.weights[name]) for name, value in first.weights.items()
+    )
 
 
 # Fine-tuning
 
 
 def test_fine_tuning_is_adamw_with_the_cosine_of_torch_and_the_model_s_own_loss(start, text):
-    """Without dropout, in the same order of blocks, a plain loop of torch ends with the same weights."""
-    settings = replace(SETTINGS, keep="last")
+    """Without dropout, in the same order of blocks, a plain loop of torch ends with the same weights.
+
+    A decay and a final rate that are not the usual ones; the last batch of an epoch is short.
+    """
+    settings = replace(SETTINGS, keep="last", batch=6, weight_decay=0.3, final_rate=1e-3)
     ours = language.fine_tune(model(dropout=0.0), text.train, text.validation, rng(), settings)
     plain = model(dropout=0.0).train()
-    optimiser = torch.optim.AdamW(plain.parameters(), lr=1e-2, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=3, eta_min=1e-6)
+    optimiser = torch.optim.AdamW(plain.parameters(), lr=1e-2, weight_decay=0.3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=3, eta_min=1e-3)
     for seed in rng().integers(2**63, size=3):
         order = torch.Generator().manual_seed(int(rng(seed).integers(2**63)))
-        for indices in torch.split(torch.randperm(20, generator=order), 5):
+        for indices in torch.split(torch.randperm(20, generator=order), 6):
             part = torch.tensor(text.train, dtype=torch.long)[indices]
             optimiser.zero_grad()
             plain(input_ids=part, labels=part).loss.backward()
@@ -78,6 +85,13 @@ def test_fine_tuning_is_adamw_with_the_cosine_of_torch_and_the_model_s_own_loss(
     for name, value in language.packed(plain).items():
         torch.testing.assert_close(ours.weights[name].float(), value.float(), rtol=2e-3, atol=2e-4)
     assert ours.validation[-1] == pytest.approx(block_losses(plain.eval(), text.validation).mean(), rel=1e-4)
+
+
+def test_dropout_is_on_while_it_learns(text):
+    """Start, order of blocks and steps are the same: what is dropped is the difference."""
+    once = replace(SETTINGS, epochs=1)
+    kept, dropped = (language.fine_tune(model(p), text.train, text.validation, rng(), once) for p in (0.0, 0.5))
+    assert not same(kept, dropped)
 
 
 def test_it_learns(start, text):
@@ -114,6 +128,14 @@ def test_the_best_epoch_by_validation_is_kept_not_the_last(start, text):
         assert found == pytest.approx(theta.validation[theta.epoch - 1], rel=1e-3)  # but for half precision
 
 
+def test_epochs_are_compared_on_the_validation_blocks_and_not_on_those_that_are_reported(start, text):
+    other = text._replace(test=np.full((10, 64), 39, np.int32))
+    theta = family(start, other, replace(SETTINGS, keep="last")).fit(text.train, rng(), None)
+    fitted = language.place(model(), theta.weights)
+    assert theta.validation[-1] == pytest.approx(block_losses(fitted, text.validation).mean(), rel=1e-3)
+    assert abs(theta.validation[-1] - block_losses(fitted, other.test).mean()) > 0.1
+
+
 def test_the_start_is_the_pretrained_model_or_the_predecessor(start, text):
     frozen = replace(SETTINGS, epochs=1, learning_rate=1e-9, final_rate=0.0)
     given = family(start, text).fit(text.train, rng(), None)
@@ -129,6 +151,15 @@ def test_a_loss_that_is_no_number_is_said(start, text):
         family(start, text, replace(SETTINGS, learning_rate=1e30)).fit(text.train, rng(), None)
 
 
+def test_of_epochs_that_are_equally_good_the_first_is_kept(start, text, monkeypatch):
+    losses = iter([2.0, 1.0, 1.0])
+    monkeypatch.setattr("model_collapse.fine_tuning.block_losses", lambda *_: np.array([next(losses)]))
+    theta = family(start, text).fit(text.train, rng(), None)
+    losses = iter([2.0, 1.0, 3.0])
+    assert same(theta, family(start, text).fit(text.train, rng(), None))
+    assert theta.epoch == 2
+
+
 @pytest.mark.parametrize("epoch", range(5))
 def test_the_learning_rate_is_that_of_torch(epoch):
     weight = torch.nn.Parameter(torch.zeros(1))
@@ -137,7 +168,7 @@ def test_the_learning_rate_is_that_of_torch(epoch):
     for _ in range(epoch):
         optimiser.step()
         schedule.step()
-    assert language.learning_rate(Lm(), epoch) == pytest.approx(schedule.get_last_lr()[0], rel=1e-9)
+    assert learning_rate(Lm(), epoch) == pytest.approx(schedule.get_last_lr()[0], rel=1e-9)
 
 
 def test_half_precision_learns_too(start, text):
@@ -184,6 +215,30 @@ def test_sampling_depends_on_the_stream_and_beams_do_not(start, text):
         assert (first != other).any() == differs
 
 
+def written(text, **changes):
+    """What the random model draws after one prompt that stands there four times."""
+    return language.write(model(), text.train[[0] * 4], rng(), replace(SETTINGS, writing="sampling", **changes))
+
+
+def test_blocks_that_are_written_one_part_after_the_other_have_streams_of_their_own(text, monkeypatch):
+    monkeypatch.setitem(language.TOGETHER, "cpu", 2)
+    assert len({row.tobytes() for row in written(text)}) == 4
+
+
+def test_the_repetition_penalty_holds_for_samples_too(text):
+    """From one stream: had the penalty not been passed on, the same would be drawn."""
+    assert (written(text) != written(text, repetition_penalty=9.0)).any()
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("float32", torch.float32), ("half", torch.bfloat16)])
+def test_a_model_writes_in_the_precision_of_the_settings_and_keeps_its_own(text, monkeypatch, precision, kind):
+    kinds, usual = [], language.beams
+    monkeypatch.setattr(language, "beams", lambda writer, *a, **k: kinds.append(writer.dtype) or usual(writer, *a, **k))
+    writer = model()
+    language.write(writer, text.train[:1], rng(), replace(SETTINGS, precision=precision))
+    assert (kinds, writer.dtype) == ([kind], torch.float32)
+
+
 def test_original_blocks_are_spread_evenly_and_more_than_there_are_is_refused(text):
     assert language.original(text, SETTINGS)[:, 0].tolist() == text.train[np.arange(12) * 20 // 12, 0].tolist()
     assert language.original(text, replace(SETTINGS, blocks=0)) is text.train
@@ -199,6 +254,12 @@ def test_devices_that_are_not_known_are_refused(start, text):
         family(start, text, device="meta")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(start, text):
+    with pytest.raises(ValueError, match="device = 'cuda': torch finds no GPU"):
+        family(start, text, device="cuda")
+
+
 def test_fresh_blocks_need_blocks_that_are_not_in_use(start, text):
     with pytest.raises(ValueError, match="control = 'fresh': all 20 blocks are in use already"):
         family(start, text, replace(SETTINGS, blocks=20, control="fresh"))
@@ -209,6 +270,12 @@ def test_a_model_that_cannot_write_is_refused(start, text):
         bloom = BloomForCausalLM(BloomConfig(vocab_size=40, hidden_size=16, n_layer=1, n_head=2)).eval()
     with pytest.raises(ValueError, match="BloomForCausalLM"):
         family(start._replace(model=bloom), text)
+
+
+@pytest.mark.parametrize("name", ["corpus", "keep", "start", "writing", "control", "precision"])
+def test_settings_that_nobody_would_follow_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} = 'other': allowed are"):
+        Lm(**{name: "other"})
 
 
 def test_blocks_of_another_vocabulary_are_refused(start, text):
@@ -239,6 +306,19 @@ def test_the_control_with_fresh_blocks_reads_real_text_only(start, text):
     real = {row.tobytes() for row in text.train}
     assert all(row.tobytes() in real for g in chain for row in g.data)
     assert (chain[1].data != chain[2].data).any()
+
+
+def test_fresh_blocks_are_of_all_training_blocks_and_each_at_most_once(start, text):
+    distinct = text._replace(train=np.random.default_rng(0).integers(4, 40, (20, 64)).astype(np.int32))
+    settings = replace(SETTINGS, control="fresh")
+    drawn = family(start, distinct, settings).sample_at(None, np.arange(12), rng())
+    real, original = (
+        {row.tobytes() for row in rows} for rows in (distinct.train, language.original(distinct, settings))
+    )
+    found = {row.tobytes() for row in drawn}
+    assert len(found) == 12
+    assert found <= real
+    assert found - original
 
 
 def test_the_control_with_kept_text_reads_the_text_of_generation_0_again_and_again(start, text):
@@ -281,6 +361,28 @@ def test_fine_tuning_goes_on_with_the_epoch_it_was_in_and_ends_bit_identical(sta
     assert sum(ticks) == 3 * 20
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_best_epoch_is_kept_whatever_comes_after_it(start, text, tmp_path, monkeypatch, stopped):
+    """A worse epoch, two that gain on it but not on the best; and a stop in the third."""
+    losses, seen, settings = iter([1.0, 3.0, 2.0, 1.5]), [], replace(SETTINGS, epochs=4)
+
+    def scripted(fitted, blocks):
+        seen.append(language.packed(fitted))
+        return np.array([next(losses)])
+
+    monkeypatch.setattr("model_collapse.fine_tuning.block_losses", scripted)
+    kept = Unfinished(every=0)
+    kept.begin(tmp_path, 0, "")
+    if stopped:
+        with pytest.raises(StopError):
+            family(start, text, settings, tick=stopping(9), unfinished=kept).fit(text.train, rng(), None)
+        assert len(seen) == 2
+    theta = family(start, text, settings, unfinished=kept).fit(text.train, rng(), None)
+    assert (theta.epoch, theta.validation.tolist()) == (1, [1.0, 3.0, 2.0, 1.5])
+    assert theta.weights.keys() == seen[0].keys()
+    assert all(torch.equal(value, seen[0][name]) for name, value in theta.weights.items())
+
+
 @pytest.mark.parametrize("writing", ["beams", "sampling"])
 def test_writing_goes_on_with_the_blocks_that_are_left(start, text, tmp_path, monkeypatch, writing):
     monkeypatch.setitem(language.TOGETHER, "cpu", 5)
@@ -312,6 +414,60 @@ def test_a_whole_text_is_kept_at_once_and_fine_tuning_goes_on_with_no_other_data
     ticks = []
     family(start, text, tick=ticks.append, unfinished=kept).fit(text.train[::-1].copy(), rng(), None)
     assert ticks[0] == 0  # other data: from the first epoch
+
+
+# On every device that there is
+
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("precision", ["float32", "half"])
+@pytest.mark.parametrize("writing", ["beams", "sampling"])
+def test_a_generation_that_was_stopped_on_a_device_ends_there_bit_identical(
+    start, text, tmp_path, device, precision, writing
+):
+    settings, kept = replace(SETTINGS, precision=precision, writing=writing), Unfinished(every=0)
+    fitted = family(start, text, settings, device=device)
+    theta = fitted.fit(text.train, rng(), None)
+    written = fitted.sample_at(theta, np.arange(12), rng())
+    kept.begin(tmp_path, 0, "")
+    with pytest.raises(StopError):
+        family(start, text, settings, device=device, tick=stopping(6), unfinished=kept).fit(text.train, rng(), None)
+    again = family(start, text, settings, device=device, unfinished=kept)
+    assert same(theta, again.fit(text.train, rng(), None))
+    np.testing.assert_array_equal(again.sample_at(theta, np.arange(12), rng()), written)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_losses_of_a_model_on_a_device_are_those_on_the_processor(start, text, device):
+    on_device = model().to(device)
+    np.testing.assert_allclose(block_losses(on_device, text.test), block_losses(model(), text.test), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "times"),
+    [
+        ({}, 1),
+        ({"num_key_value_heads": 4}, 2.9),
+        ({"dtype": torch.float16}, 1.9),
+        ({"beams": 1}, 3),
+        ({"memory": 4}, 4),
+    ],
+)
+def test_how_many_blocks_a_gpu_writes_together_goes_by_their_size(monkeypatch, change, times):
+    def together(dtype=torch.float32, beams=5, memory=1, **options):
+        config = OPTConfig(vocab_size=1_000, hidden_size=768, num_hidden_layers=12, num_attention_heads=12)
+        config.update(options)
+        card = SimpleNamespace(total_memory=memory * 10**10)
+        monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: card)
+        device = torch.device("cuda")
+        return language._together(SimpleNamespace(device=device, dtype=dtype, config=config), beams)
+
+    assert 50 < together() < 100
+    assert together(**change) / together() == pytest.approx(times, rel=0.3)
+    assert together(memory=1000) == language.TOGETHER["cuda"]
+    assert together(memory=0) == 1
 
 
 # Weights

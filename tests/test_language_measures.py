@@ -202,6 +202,11 @@ def test_the_authors_numbers_by_their_own_steps(model, n, batch):
     assert found.authors != pytest.approx(found.corpus, rel=1e-4)
 
 
+def test_batches_are_as_large_as_the_authors_where_nothing_is_said():
+    losses = np.random.default_rng(0).normal(4, 0.5, 300)
+    assert perplexity(losses) == perplexity(losses, batch=128) != perplexity(losses, batch=64)
+
+
 def test_band_narrows_with_the_batch():
     losses = np.random.default_rng(0).normal(4, 0.5, 64_000)
     widths = [np.log(perplexity(losses, batch).authors_band) for batch in (1, 4, 16)]
@@ -286,6 +291,10 @@ def test_tail_in_numbers_by_hand():
     assert (row["beyond"], row["below"]) == (3 / 101, 3 / 101)
     same = tail(losses, losses)
     assert (same["beyond"], same["below"]) == (0, 0)
+
+
+def test_quantiles_between_two_blocks_are_of_perplexities_and_not_of_losses():
+    assert tail(np.log([1, 9]), [1.0])["q50"] == pytest.approx(5)  # in losses it would be 3
 
 
 def test_histogram_is_numpys_with_an_open_last_bin():

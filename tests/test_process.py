@@ -378,6 +378,18 @@ def test_placed_points_are_dealt_anew_in_every_generation():
     assert len({tuple(d // 10 > 0) for d in data[1:]}) > 1
 
 
+def test_placed_original_points_are_of_the_original_whatever_stood_there_since():
+    mixture = Mixture(0.5, 0.0, 0.5, points="placed")
+    for g in run(ECHO, np.arange(10), 1, 6, mixture=mixture)[1:]:
+        assert sorted(g.data // 10) == [0] * 5 + [g.index] * 5
+
+
+def test_placed_points_are_drawn_from_another_stream_in_every_generation():
+    noise = ECHO._replace(sample_at=lambda theta, positions, rng: rng.integers(10**9, size=len(positions)))
+    data = [g.data for g in run(noise, np.arange(10), 1, 4, mixture=Mixture(points="placed"))]
+    assert len({point for d in data for point in d.tolist()}) == 40
+
+
 def test_placed_points_with_no_share_of_the_model_ask_it_nothing():
     def refuse(theta, positions, rng):
         raise AssertionError("asked")

@@ -10,18 +10,21 @@ from importlib.util import find_spec
 from itertools import islice
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.random import default_rng
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 
 import shipping
 from model_collapse import gmm, language, reference
 from model_collapse.language_experiment import experiment
-from model_collapse.language_measures import block_losses
+from model_collapse.language_measures import block_losses, continuation_losses
 from model_collapse.pretrained import TINY_SHA256
 from model_collapse.process import generations
 from model_collapse.provenance import environment
 from model_collapse.settings import Gmm, mixture
+from model_collapse.stored import SAMPLES
+from model_collapse.stored import WEIGHTS as WEIGHTS_FILE
 
 STORED = sorted(reference.RESULTS.glob("*.csv"))
 WEIGHTS = sorted(reference.RESULTS.glob("vae-*.safetensors"))
@@ -56,6 +59,25 @@ def test_a_stored_run_is_one_that_the_book_names_with_its_settings(file):
     once = [column for column in table if column.startswith(("zero_shot_", "unseen_"))]  # of generation 0
     assert np.isfinite(table.drop(columns=once).to_numpy()).all()
     assert np.isfinite(table[once].to_numpy()[0]).all()
+
+
+def test_stored_runs_are_told_from_those_that_were_not_run(capsys, tmp_path):
+    for seed in (0, 1):
+        file = reference.piece("gmm-500").file(seed)
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    found = reference.stored({"gmm-500": "small", "gmm-10000": "large"}, tmp_path)
+    assert list(found) == ["gmm-500"]
+    first, last = capsys.readouterr().out.split("large")
+    assert first.startswith("small (gmm-500): paper scale but for n, generations 0 to 2050, 2 seeds")
+    assert last == " (gmm-10000): not run\n"
+
+
+def test_a_metric_by_generation_and_seed():
+    table = pd.DataFrame({"seed": [0, 0, 1], "generation": [0, 1, 0], "sd": [2.0, 3.0, 4.0]})
+    found = reference.Reference(table, [])
+    assert found.seeds("sd")[0].tolist() == [2, 3]
+    assert found.seeds("sd", relative=True)[0].tolist() == [1, 1.5]
+    assert found.seeds("sd")[1].isna().tolist() == [False, True]
 
 
 def test_files_are_small():
@@ -177,6 +199,59 @@ def test_stored_texts_have_the_loss_that_the_pretrained_model_gives_them(file):
         assert found == pytest.approx(digests[str(i)]["pretrained_loss"], rel=1e-4)
 
 
+class Kept:
+    """A run of three generations, as far as `shipping` asks for it: 10 blocks each, of models that are told apart."""
+
+    def __init__(self):
+        start = shipping.start("tiny").model
+        self.data = default_rng(0).integers(5, 4096, (3, 10, 64)).astype(np.int32)
+        self.models = [{name: w * (1 - i / 10) for name, w in language.packed(start).items()} for i in range(3)]
+        thetas = [language.Theta(weights, np.array([1.0]), 1) for weights in self.models]
+        self.files = [
+            {WEIGHTS_FILE: save(language.pack(theta)), SAMPLES: save({"data": data})}
+            for theta, data in zip(thetas, self.data, strict=True)
+        ]
+        self.digests = {
+            i: {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+            for i, files in enumerate(self.files)
+        }
+
+    def __len__(self):
+        return 3
+
+    def read(self, i, name):
+        return self.files[i][name]
+
+
+def test_what_is_shipped_of_texts_is_of_evenly_spread_blocks_and_of_all_data_by_digest(tmp_path, monkeypatch):
+    kept, places = Kept(), [0, 2, 5, 7]
+    monkeypatch.setattr(shipping, "TEXTS", 4)
+    shipping.texts(tmp_path / "run", kept, reference.TINY)
+    digests = json.loads((tmp_path / "run-digests.json").read_text())
+    with np.load(tmp_path / "run-texts.npz") as texts:
+        for i in range(3):
+            np.testing.assert_array_equal(texts[f"generation{i}"], kept.data[i][places])
+            assert digests[str(i)]["data"] == hashlib.sha256(kept.data[i].tobytes()).hexdigest()
+            assert digests[str(i)]["weights"] == hashlib.sha256(kept.read(i, WEIGHTS_FILE)).hexdigest()
+            loss = block_losses(shipping.start("tiny").model, kept.data[i][places]).mean()
+            assert digests[str(i)]["pretrained_loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_what_is_shipped_of_models_are_their_files_and_the_losses_of_what_they_wrote(tmp_path, monkeypatch):
+    kept, places = Kept(), [0, 2, 5, 7]
+    monkeypatch.setattr(shipping, "TEXTS", 4)
+    monkeypatch.setattr(shipping, "test_blocks", lambda settings: kept.data[2])
+    shipping.models(tmp_path / "run", kept, (0, 2, 5), reference.TINY)
+    stored = json.loads((tmp_path / "run-weights.json").read_text())
+    assert {i: [*losses] for i, losses in stored.items()} == {"0": ["test", "written"], "2": ["test"]}
+    for i in (0, 2):
+        assert (tmp_path / f"run-generation{i}.safetensors").read_bytes() == kept.read(i, WEIGHTS_FILE)
+    model = language.place(deepcopy(shipping.start("tiny").model), kept.models[0])
+    written = continuation_losses(model, kept.data[0][places], kept.data[1][places])
+    assert stored["0"]["written"] == pytest.approx(written.tolist(), rel=1e-5)
+    assert stored["0"]["test"] == pytest.approx(block_losses(model, kept.data[2][places]).tolist(), rel=1e-5)
+
+
 @pytest.mark.skipif(not ANEW, reason="one to three minutes each: make test-all")
 @pytest.mark.parametrize("name", ["tiny-b", "tiny-penalty2", "tiny-penalty3"])
 def test_a_generation_comes_out_anew(name):
@@ -211,17 +286,23 @@ def test_what_is_missing_stale_or_unfinished_is_outstanding(tmp_path):
     piece = reference.piece("gmm-1000")
     provenance = {"seed": 0, "settings": asdict(Gmm(n=50)), "generations": 2051}
     (tmp_path / "gmm-1000-seed0.csv").write_text(f"# {json.dumps(provenance)}\ngeneration\n0\n")
-    provenance = {"seed": 1, "settings": asdict(piece.settings), "generations": 7}
+    provenance = {"seed": 1, "settings": asdict(piece.settings), "generations": 2050}
     (tmp_path / "gmm-1000-seed1.csv").write_text(f"# {json.dumps(provenance)}\ngeneration\n0\n")
     provenance = {"seed": 2, "settings": asdict(piece.settings), "generations": 2051}
     (tmp_path / "gmm-1000-seed2.csv").write_text(f"# {json.dumps(provenance)}\ngeneration\n0\n")
     found = {(p.name, seed): why for p, seed, why in reference.outstanding(tmp_path)}
     assert found["gmm-1000", 0] == "stale: n is 50, should be 1000"
-    assert found["gmm-1000", 1] == "finished as far as generation 6"
+    assert found["gmm-1000", 1] == "finished as far as generation 2049"  # of 2050
     assert ("gmm-1000", 2) not in found
     assert found["gmm-1000", 3] == "missing"
     with pytest.raises(ValueError, match=r"gmm-1000-seed0\.csv: stale"):
         reference.reference("gmm-1000", tmp_path)
+
+
+def test_a_setting_that_a_stored_run_does_not_know_makes_it_stale():
+    piece = reference.piece("gmm-1000")
+    stored = {name: value for name, value in asdict(piece.settings).items() if name != "tol"}
+    assert reference.differs(piece, 0, {"seed": 0, "settings": stored}) == "tol is None, should be 1e-05"
 
 
 def test_what_was_not_run_is_said_to_be_not_run(tmp_path):

@@ -38,6 +38,7 @@ def test_what_is_measured_in_another_model_says_in_which():
     assert seen(beyond(1, 2, 0.5), "the tiny model") == "seen in the tiny model"
     assert seen(beyond(1, 2, 3), "SmolLM2") == "not seen in SmolLM2"
     assert seen(beyond(1, 2, 1.5), "SmolLM2") == "undecided"
+    assert seen("not run here", "SmolLM2") == "not run here"
     for verdict, model in (("proved", "SmolLM2"), ("reproduced", "OPT-125m")):
         with pytest.raises(ValueError, match=f"verdict = '{verdict}', model = '{model}'"):
             seen(verdict, model)

@@ -320,6 +320,18 @@ def test_other_data_are_refused(copy):
     assert build.fitted == 0
 
 
+def test_another_model_to_start_from_is_refused(out):
+    first, other = (Counting(origin={"revision": revision}) for revision in "ab")
+    folder = folder_of(out, SMALL, SEED)
+    run(folder, first)
+    assert json.loads((folder / "settings.json").read_text())["revision"] == "a"
+    (folder / "generation-003/metrics.json").unlink()
+    with pytest.raises(ValueError, match=r"not this run \(revision was 'a', is 'b'\)"):
+        run(folder, other)
+    assert other.fitted == 0
+    run(folder, first)
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"seed": 3}', b'{"experiment": "Gmm", "settings": {}, "seed": 3}']
 )

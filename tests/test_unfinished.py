@@ -54,9 +54,68 @@ def test_what_comes_too_soon_is_not_even_made(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_after_a_write_that_took_long_the_next_waits_for_longer(tmp_path, monkeypatch):
+    now, kept = 0.0, kept_in(tmp_path, every=60.0)
+    kept.saved = 0.0
+    monkeypatch.setattr("model_collapse.unfinished.time.monotonic", lambda: now)
+
+    def slow():
+        nonlocal now
+        now += 30
+        return one()
+
+    now = 60.0
+    kept.save("fit", slow)
+    now = 90.0 + 599
+    kept.save("fit", lambda: pytest.fail("made"))
+    now = 90.0 + 600
+    kept.save("fit", one)
+    assert kept.saved == 690
+
+
+def test_what_is_removed_is_emptied_before(tmp_path, monkeypatch):
+    """A drive that keeps what is removed keeps an empty file."""
+    kept = kept_in(tmp_path)
+    kept.save("fit", one)
+    sizes = []
+    monkeypatch.setattr("pathlib.Path.unlink", lambda path, **_: sizes.append(path.stat().st_size))
+    kept.save("fit", lambda: {"a": np.arange(4)})
+    assert sizes == [0]
+
+
+def test_after_a_write_the_next_is_too_soon_again(tmp_path):
+    kept = kept_in(tmp_path, every=60.0)
+    kept.saved -= 61
+    kept.save("fit", one)
+    kept.save("fit", lambda: pytest.fail("made"))
+    assert kept.load("fit") is not None
+
+
 def test_what_must_be_kept_now_is(tmp_path):
     kept_in(tmp_path, every=60.0).save("text", one, now=True)
     assert kept_in(tmp_path).load("text") is not None
+
+
+def test_time_before_a_kill_is_counted_and_that_of_other_generations_is_not(tmp_path, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("model_collapse.unfinished.time.monotonic", lambda: now)
+    kept = kept_in(tmp_path)
+    now = 100.0
+    kept.save("fit", one)
+    now = 130.0  # lost with the kill
+    kept = kept_in(tmp_path)
+    assert kept.spent == 0
+    assert set(kept.load("fit")) == {"a"}
+    assert kept.spent == 100
+    now = 150.0
+    kept.save("fit", one)
+    kept = kept_in(tmp_path)
+    kept.load("fit")
+    assert kept.spent == 120
+    kept.begin(tmp_path, 2, "abc")  # the same generation, told again
+    assert kept.spent == 120
+    kept.begin(tmp_path, 3, "abc")
+    assert kept.spent == 0
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):

@@ -162,6 +162,24 @@ def test_a_gpu_writes_the_same(name):
     assert torch.equal(written.tokens.cpu(), beams(MODELS[name], prompts, penalty=2.0).tokens)
 
 
+@pytest.mark.parametrize("way", ["beams", "sampled"])
+def test_log_probabilities_that_are_no_numbers_are_said_whichever_block_has_them(way):
+    broken = opt()
+    with torch.no_grad():
+        broken.get_input_embeddings().weight[49] = torch.nan
+    prompts = some(3) % 49
+    prompts[2] = 49
+    with pytest.raises(FloatingPointError, match="OPTForCausalLM: log-probabilities are not finite in torch"):
+        beams(broken, prompts, 4) if way == "beams" else sampled(broken, prompts, stream(), 4)
+
+
+def test_end_tokens_that_the_model_does_not_have_are_refused():
+    other = opt()
+    other.generation_config.eos_token_id = [2, 50_000]
+    with pytest.raises(ValueError, match=r"model with end tokens \[2, 50000\]: must be from 0 to"):
+        beams(other, some(1), 4)
+
+
 # Samples
 
 
@@ -218,6 +236,17 @@ def test_samples_follow_the_law(penalty):
     assert law(penalty).sum() == pytest.approx(1)
     assert abs(z(counts, law(penalty))) < 4
     assert z(counts, law(4 - penalty)) > 20
+
+
+def test_samples_are_not_of_the_likeliest_tokens_only():
+    """Of 5,000 first tokens, as many lie outside the 50 likeliest (the library's usual cut) as the law says."""
+    n, model, prompts = 5_000, MODELS["opt"], some(1, 4)
+    tokens = sampled(model, prompts.expand(n, -1), stream(), 1).tokens
+    law = log_probabilities(model, prompts.expand(256, -1), torch.arange(256)[:, None])[:, 0].exp()
+    outside = 1 - float(law.topk(50).values.sum())
+    share = float((~torch.isin(tokens, law.topk(50).indices)).double().mean())
+    assert outside > 0.01
+    assert abs(share - outside) / (outside * (1 - outside) / n) ** 0.5 < 4
 
 
 def test_samples_come_from_the_generator_alone():

@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 
 import shipping
+from model_collapse import language_experiment
 from model_collapse.experiments import build
 from model_collapse.provenance import export
 from model_collapse.reference import PIECES, RESULTS, Piece, outstanding, reference
-from model_collapse.runs import folder_of, run
+from model_collapse.runs import Experiment, folder_of, run
 from model_collapse.settings import Lm, Vae
 from model_collapse.stored import Stored, replace
 
@@ -43,8 +44,15 @@ def main() -> None:
     until = time.monotonic() + 60 * arguments.minutes
     for piece, seed, _ in todo:
         if time.monotonic() < until:
-            folder = arguments.wikitext if isinstance(piece.settings, Lm) else arguments.mnist
-            advance(piece, seed, Path(arguments.runs), partial(build, folder=folder), until)
+            builder = partial(built, wikitext=arguments.wikitext, mnist=arguments.mnist)
+            advance(piece, seed, Path(arguments.runs), builder, until)
+
+
+def built(settings, rng, tick, wikitext: str | None, mnist: str | None) -> Experiment:
+    """The experiment; a pretrained model is loaded once for all its runs."""
+    if isinstance(settings, Lm):
+        return language_experiment.experiment(settings, tick, folder=wikitext, start=shipping.start(settings.model))
+    return build(settings, rng, tick, folder=mnist)
 
 
 def advance(piece: Piece, seed: int, runs: Path, builder, until: float) -> None:

@@ -330,7 +330,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which may not be imported
             raise
-        print(f"model-collapse: the GPU's memory is too small; try a smaller batch ({error})", file=sys.stderr)
+        print(
+            f"model-collapse: the GPU's memory is too small; try a smaller batch, or half precision ({error})",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("model-collapse: interrupted; the same command goes on with what is finished", file=sys.stderr)

@@ -9,11 +9,12 @@ import hashlib
 import json
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model_collapse import settings
 from model_collapse.arguments import integer
 from model_collapse.data_files import HubFile, hub_file
 from model_collapse.data_splits import Article, splits
@@ -21,7 +22,6 @@ from model_collapse.data_splits import Article, splits
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Name = Literal["wikipedia", "wikitext2"]
 Rows = tuple[str, ...]
 Tokens = NDArray[np.int32]
 
@@ -80,7 +80,7 @@ class Blocks(NamedTuple):
     test: Tokens
 
 
-def corpus(name: Name, folder: str | Path | None = None) -> Corpus:
+def corpus(name: settings.Corpus, folder: str | Path | None = None) -> Corpus:
     r"""Text of one named corpus.
 
     Parameters
@@ -121,8 +121,8 @@ def corpus(name: Name, folder: str | Path | None = None) -> Corpus:
     >>> text.name, all(row.strip() for row in text.train + text.validation + text.test)
     ('wikipedia', True)
     """
-    if name not in get_args(Name):
-        raise ValueError(f"corpus = {name!r}: allowed are {get_args(Name)}")
+    if name not in get_args(settings.Corpus):
+        raise ValueError(f"corpus = {name!r}: allowed are {get_args(settings.Corpus)}")
     if name == "wikipedia":
         if folder is not None:
             raise ValueError(f"folder = {str(folder)!r}: only wikitext2 may be read from a folder")

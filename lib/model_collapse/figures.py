@@ -217,6 +217,44 @@ def trajectory(table: pd.DataFrame, x: alt.X, y: alt.Y, colour: alt.Color | None
     return alt.LayerChart(layer=layers)
 
 
+def stored(table: pd.DataFrame, title: str, shape: str = "runs", hollow: str = "", **size: int) -> alt.LayerChart:
+    """Stored runs against generations: grey marks with intervals, side by side, of a shape for each kind of run.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `seeds.bars`: columns generation, value, low, high, and what tells the runs apart.
+    title : str
+        Of the vertical axis, with the unit.
+    shape : str
+        The column that sets the shape.
+    hollow : str, optional
+        A value in that column whose marks are not filled: what others published.
+    **size : int
+        Width and height in pixels; needed where charts stand side by side.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"generation": [0], "value": [1.0], "low": [0.9], "high": [1.1], "runs": ["setting A"]})
+    >>> [layer.mark.type for layer in stored(table, "perplexity").layer]
+    ['rule', 'point']
+    """
+    base = alt.Chart(table).encode(
+        alt.X("generation:O", title="generation n", axis=alt.Axis(labelAngle=0)),
+        alt.XOffset(f"{shape}:N", sort=None),
+        tooltip=_tooltips(table),
+    )
+    y, low = (alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=False)) for field in ("value", "low"))
+    bars = base.mark_rule(strokeWidth=1.5, color=GREY).encode(low, alt.Y2("high:Q"))
+    filled = alt.when(alt.FieldEqualPredicate(field=shape, equal=hollow)).then(alt.value("transparent"))
+    legend = alt.Legend(columns=2, symbolFillColor=GREY)
+    marks = base.mark_point(size=55, opacity=1, stroke=GREY, strokeWidth=1.5).encode(
+        y, alt.Shape(f"{shape}:N", title=None, sort=None, legend=legend), fill=filled.otherwise(alt.value(GREY))
+    )
+    chart: alt.LayerChart = (bars + marks).properties(**size)
+    return chart
+
+
 def _svg(spec: dict[str, Any]) -> str:
     """Draw the chart, with ids that depend on it alone (the renderer counts on from chart to chart)."""
     svg = vl_convert.vegalite_to_svg(spec, vl_version=".".join(VEGALITE[:2]))

@@ -11,13 +11,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model_collapse.corpus import Tokens
 from model_collapse.language_measures import block_losses
 from model_collapse.model_weights import Theta, packed
 from model_collapse.settings import Lm
 from model_collapse.torch_random import drawing_from, torch_generator
 from model_collapse.unfinished import Unfinished
 
-Tokens = NDArray[np.int32]
 Tick = Callable[[int], object]
 
 
@@ -75,7 +75,7 @@ def fine_tune(
         losses[epoch] = block_losses(model, validation).mean()
         if not np.isfinite(losses[epoch]):
             raise FloatingPointError(f"epoch {epoch + 1}: the loss is {losses[epoch]}; try a smaller learning_rate")
-        if settings.keep == "last" or losses[epoch] == losses[: epoch + 1].min():
+        if settings.keep == "last" or losses[: epoch + 1].argmin() == epoch:  # of equal ones the first
             best = packed(model)
         kept.save("fit", lambda: _state(model, optimiser, losses, best, learnt))  # noqa: B023  (called at once)
     chosen = settings.epochs - 1 if settings.keep == "last" else int(losses.argmin())
@@ -133,7 +133,7 @@ def half_of(device: torch.device) -> torch.dtype:
     >>> half_of(torch.device("cpu"))
     torch.bfloat16
     """
-    wide = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
+    wide = device.type == "cpu" or torch.cuda.get_device_capability(device) >= (8, 0)
     return torch.bfloat16 if wide else torch.float16
 
 

@@ -9,7 +9,6 @@ What the paper leaves open is a setting (`settings.Lm`). Real text that is kept 
 beside them, so that data sets have one size; which of the two the authors do, the paper does not say.
 """
 
-from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -19,8 +18,8 @@ from numpy.random import Generator, SeedSequence
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model_collapse.corpus import Blocks
-from model_collapse.fine_tuning import Tick, Tokens, fine_tune, half_of, learning_rate, train_epoch
+from model_collapse.corpus import Blocks, Tokens
+from model_collapse.fine_tuning import Tick, fine_tune, half_of
 from model_collapse.model_weights import Theta, pack, packed, place, unpack
 from model_collapse.pretrained import Pretrained, fits
 from model_collapse.process import Family
@@ -33,20 +32,18 @@ __all__ = [
     "Theta",
     "family",
     "fine_tune",
-    "learning_rate",
     "original",
     "pack",
     "packed",
     "place",
     "spread",
-    "train_epoch",
     "unpack",
     "work",
     "write",
 ]
 
-TOGETHER = {"cpu": 64, "cuda": 512}  # blocks that are written together, at most
-CACHE = 4e9  # bytes that their keys, values and logits may take on a GPU
+TOGETHER = {"cpu": 64, "cuda": 2_048}  # blocks that are written together, at most
+ROOM = 4  # of a GPU's memory their keys, values and logits may take one part in so many
 WRITTEN = 3  # passes over the data that writing them takes about as long as
 
 
@@ -178,7 +175,7 @@ def write(
     model : PreTrainedModel
     prompts : array of int32, shape (n, 64)
     rng : numpy.random.Generator
-        For sampling; beam search draws nothing.
+        For sampling, whose draws depend on the device too; beam search draws nothing.
     settings, tick
         As in `family`.
     kept : Unfinished, optional
@@ -199,7 +196,9 @@ def write(
     done = (kept.load("text") or {"tokens": np.empty((0, prompts.shape[1]), np.int32)})["tokens"]
     tick(WRITTEN * len(done))
     left, writer = torch.tensor(prompts, dtype=torch.long, device=model.device), _writer(model, settings)
-    for first, part in _parts(left, len(done), _together(model)):
+    together = _together(writer, settings.beams)
+    for first in range(len(done), len(left), together):
+        part = left[first : first + together]
         stream = np.random.default_rng(SeedSequence([seed, first]))
         done = np.concatenate([done, _continued(writer, part, stream, settings)])
         tick(WRITTEN * len(part))
@@ -223,6 +222,8 @@ def _checked(settings: Lm, start: Pretrained, blocks: Blocks, device: torch.devi
     kind = torch.device(device).type
     if kind not in TOGETHER:
         raise ValueError(f"device = {str(device)!r}: allowed are {', '.join(map(repr, TOGETHER))}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device = {str(device)!r}: torch finds no GPU")
     fits(blocks, start)
     prompts = original(blocks, settings)
     if settings.control == "fresh" and len(prompts) == len(blocks.train):
@@ -232,21 +233,19 @@ def _checked(settings: Lm, start: Pretrained, blocks: Blocks, device: torch.devi
     return model, prompts
 
 
-def _parts(prompts: Tensor, done: int, together: int) -> Iterator[tuple[int, Tensor]]:
-    """The prompts that are left, so many at a time, each with the position of its first."""
-    for first in range(done, len(prompts), together):
-        yield first, prompts[first : first + together]
-
-
-def _together(model: Any) -> int:
+def _together(model: Any, beams: int) -> int:
     """How many blocks are written together: it depends on the device and the model, not on what memory is free."""
     most = TOGETHER[model.device.type]
     if model.device.type == "cpu":
         return most
     config = model.config.get_text_config()
-    positions = 64 + 5 * 63  # of a prompt and its beams
-    cached = 2 * positions * config.num_hidden_layers * config.hidden_size + 3 * 5 * config.vocab_size
-    return max(1, min(most, int(CACHE // (4 * cached))))
+    heads = config.num_attention_heads
+    shared = getattr(config, "num_key_value_heads", None) or heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    cached = 2 * (64 + 63 * beams) * config.num_hidden_layers * shared * size * model.dtype.itemsize
+    ranked = 3 * 4 * beams * config.vocab_size  # logits, their logarithms and sums
+    memory = torch.cuda.get_device_properties(model.device).total_memory
+    return int(max(1, min(most, memory // ROOM // (cached + ranked))))
 
 
 def _writer(model: Any, settings: Lm) -> Any:

@@ -42,6 +42,8 @@ __all__ = [
     "tail",
 ]
 
+TOGETHER = 32, 128  # blocks on a processor, and on a GPU
+
 
 class Perplexity(NamedTuple):
     """Perplexity of a model on n blocks, in three ways, and the authors' band.
@@ -69,7 +71,7 @@ class Perplexity(NamedTuple):
     authors_band: float
 
 
-def block_losses(model: "PreTrainedModel", blocks: ArrayLike, batch: int = 32) -> NDArray[np.float64]:
+def block_losses(model: "PreTrainedModel", blocks: ArrayLike, batch: int | None = None) -> NDArray[np.float64]:
     r"""Mean negative log-likelihood of each block under a model, in nats per predicted token.
 
     .. math:: L_k = -\frac1{T - 1} \sum_{t = 2}^{T} \log p(x_{kt} \mid x_{k1}, \dots, x_{k, t - 1}),
@@ -82,8 +84,9 @@ def block_losses(model: "PreTrainedModel", blocks: ArrayLike, batch: int = 32) -
         Any causal language model of `transformers`, in evaluation mode; it is left as it is.
     blocks : array of int, shape (n, T), T >= 2
         Without padding.
-    batch : int
-        Blocks at once: memory is some 8 x batch x T x vocabulary bytes. Losses change in their last digits with it.
+    batch : int, optional
+        Blocks at once, by default 32, on a GPU 128: memory is some 8 x batch x T x vocabulary bytes. Losses change in
+        their last digits with it.
 
     Returns
     -------
@@ -107,7 +110,7 @@ def block_losses(model: "PreTrainedModel", blocks: ArrayLike, batch: int = 32) -
 
 
 def continuation_losses(
-    model: "PreTrainedModel", prompts: ArrayLike, blocks: ArrayLike, batch: int = 32
+    model: "PreTrainedModel", prompts: ArrayLike, blocks: ArrayLike, batch: int | None = None
 ) -> NDArray[np.float64]:
     """Mean negative log-likelihood of each block given its prompt, in nats per token; all of its tokens are predicted.
 
@@ -238,22 +241,23 @@ def bits_per_byte(losses: ArrayLike, blocks: ArrayLike, tokenizer: "PreTrainedTo
 
 
 @torch.no_grad()
-def _losses(model: "PreTrainedModel", tokens: NDArray[np.int64], first: int, batch: int) -> NDArray[np.float64]:
+def _losses(model: "PreTrainedModel", tokens: NDArray[np.int64], first: int, batch: int | None) -> NDArray[np.float64]:
     """Mean loss of the tokens from position `first` on."""
     if model.training:
         raise ValueError("model: must be in evaluation mode (model.eval()), for dropout would make losses random")
     embeddings: Any = model.get_input_embeddings()
     if (most := int(tokens.max())) >= (known := embeddings.weight.shape[0]):
         raise ValueError(f"blocks: tokens must lie in the model's vocabulary, 0 to {known - 1}, got {most}")
-    parts = torch.split(torch.from_numpy(tokens), integer(batch, "batch"))
-    return np.concatenate([_part(model, part.to(model.device), first) for part in parts])
+    together = TOGETHER[model.device.type == "cuda"] if batch is None else integer(batch, "batch")
+    parts = torch.split(torch.from_numpy(tokens), together)
+    means = torch.cat([_part(model, part.to(model.device), first) for part in parts])
+    losses: NDArray[np.float64] = means.cpu().numpy()
+    return losses
 
 
-def _part(model: "PreTrainedModel", tokens: Tensor, first: int) -> NDArray[np.float64]:
+def _part(model: "PreTrainedModel", tokens: Tensor, first: int) -> Tensor:
     predicted = tokens[:, first:]
     T = predicted.shape[1]
-    output = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False, logits_to_keep=T + 1)
-    logits = output.logits[:, :-1].float()
+    logits = model(input_ids=tokens, use_cache=False, logits_to_keep=T + 1).logits[:, :-1].float()
     losses = functional.cross_entropy(logits.flatten(0, 1), predicted.flatten(), reduction="none")
-    means: NDArray[np.float64] = losses.view(-1, T).double().mean(1).cpu().numpy()
-    return means
+    return losses.view(-1, T).double().mean(1)

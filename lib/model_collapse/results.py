@@ -201,21 +201,22 @@ def seen(verdict: Verdict, model: Literal["the tiny model", "SmolLM2"]) -> Verdi
     Parameters
     ----------
     verdict : Verdict
-        From `agreement` or `beyond`.
+        From `agreement`, `beyond` or `seeds.judged`.
     model : {"the tiny model", "SmolLM2"}
         In which it was looked for.
 
     Raises
     ------
     ValueError
-        Another model, or a verdict that measures nothing.
+        Another model, or the verdict of a proof.
 
     Examples
     --------
     >>> seen(beyond(1.2, 1.4, 1.0), "SmolLM2"), seen(beyond(0.9, 1.4, 1.0), "SmolLM2")
     ('seen in SmolLM2', 'undecided')
     """
-    named = {"reproduced": f"seen in {model}", "not reproduced": f"not seen in {model}", "undecided": "undecided"}
+    named = {"reproduced": f"seen in {model}", "not reproduced": f"not seen in {model}"}
+    named |= {open_: open_ for open_ in ("undecided", "not run here")}
     if verdict not in named or named[verdict] not in get_args(Verdict):
         raise ValueError(f"verdict = {verdict!r}, model = {model!r}: allowed are {list(named)}, and models of Verdict")
     return cast(Verdict, named[verdict])

@@ -174,6 +174,7 @@ def run(
             with _bar(settings, progress) as bar:
                 if not unfinished.finish(stored, build, until, bar):
                     return None
+        remove_unfinished(unfinished.folder)
         return export(unfinished.folder, say)
 
 
@@ -253,7 +254,7 @@ class _Run:
                 return False
             bar.set_description(f"generation {i} of {indices[-1]}", refresh=False)
             next(loop)
-        remove_unfinished(self.folder)
+            bar.update(max(experiment.work * (i + 1) - bar.n, 0))  # not every generation writes text
         return True
 
     def generations(self, experiment: Experiment, stored: Stored) -> Iterator[Generation]:
@@ -285,7 +286,8 @@ class _Run:
                 rng = default_rng(SeedSequence(self.seed, spawn_key=(OBSERVE, g.index)))
                 metrics, arrays = experiment.observe(g, first, rng)
                 numbers = {name: float(value) for name, value in metrics.items()}
-                row = {"generation": g.index, "seconds": round(time.monotonic() - began, 3), "metrics": numbers}
+                spent = time.monotonic() - began + (experiment.unfinished.spent if experiment.unfinished else 0)
+                row = {"generation": g.index, "seconds": round(spent, 3), "metrics": numbers}
                 stored.write(g.index, {WEIGHTS: weights, SAMPLES: _bytes(arrays), METRICS: as_json(row)})
             made = g.index + 1
             yield g

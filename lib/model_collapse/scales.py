@@ -87,7 +87,8 @@ def _work(settings: Lm, blocks: int) -> tuple[float, float]:
     parameters, vocabulary, layers, hidden = ARCHITECTURES[settings.model]
     beams = settings.beams if settings.writing == "beams" else 1
     flop = 2 * parameters * blocks * LENGTH * (3 * settings.epochs + 1 + beams)
-    learning = settings.batch * LENGTH * (12 * vocabulary + 136 * layers * hidden)  # logits, activations
+    activations = (136 if settings.precision == "float32" else 68) * layers * hidden
+    learning = settings.batch * LENGTH * (12 * vocabulary + activations)  # logits are float32
     writing = LENGTH * LENGTH * (1 + beams) * 8 * layers * hidden
     return flop / FLOPS, 0.5 + 1e-9 * (28 * parameters + max(learning, writing))
 

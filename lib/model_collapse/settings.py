@@ -177,14 +177,18 @@ class Lm:
         WikiText-2 from the hub or a folder, or the articles that gensim's wheel carries.
     blocks : int
         Blocks of 64 tokens per generation, evenly spread over the training articles; 0 stands for all.
-    validation, test : int
-        Blocks of real text by which epochs are compared, and of which perplexity is reported; 0 stands for all.
+    validation : int
+        Blocks of real text by which epochs are compared; 0 stands for all.
+    test : int
+        Blocks of real text of which perplexity is reported; 0 stands for all.
     epochs : int
         Passes over the blocks of a generation.
     batch : int
         Blocks per step of the optimiser.
-    learning_rate, final_rate : float
-        Of AdamW in the first epoch, and where the cosine along which it falls ends.
+    learning_rate : float
+        Of AdamW in the first epoch.
+    final_rate : float
+        Where the cosine ends along which the learning rate falls.
     weight_decay : float
         Of AdamW.
     keep : {"best", "last"}
@@ -202,11 +206,16 @@ class Lm:
         "fresh": no generation reads written text, each is fine-tuned on real blocks drawn anew (of the same training
         articles); "kept": the text that generation 0 wrote is what every later one is fine-tuned on.
     precision : {"float32", "half"}
-        "half": matrix products in bfloat16, or float16 where a GPU lacks it.
+        "half": bfloat16, or float16 where a GPU lacks it: in fine-tuning for products of matrices, in writing for the
+        whole model. Losses are always those of the float32 model.
     last_generation : int
         Index of the last generation; generation 0 is fine-tuned on real text.
-    alpha, beta, gamma : float
-        Shares of the new model's, the previous generation's and original blocks in the next generation's.
+    alpha : float
+        Share of the new model in the next generation's blocks.
+    beta : float
+        Share of the previous generation's blocks.
+    gamma : float
+        Share of original blocks.
 
     Raises
     ------

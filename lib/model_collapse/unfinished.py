@@ -7,13 +7,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from model_collapse.stored import replace
 
 Arrays = Mapping[str, NDArray[Any]]
-EVERY = 60.0  # seconds between two writes
+EVERY = 60.0  # seconds between two writes, at least
+SHARE = 20  # after a write that takes longer than a part of that in so many, more
 
 
 class Unfinished:
@@ -27,7 +29,12 @@ class Unfinished:
     size : int
         Bytes on disk at most, about.
     every : float
-        Seconds between two writes; what comes sooner is not written.
+        Seconds between two writes, at least; what comes sooner is not written.
+
+    Attributes
+    ----------
+    spent : float
+        Seconds that went into this generation before: until the last write that was found.
 
     Examples
     --------
@@ -44,7 +51,9 @@ class Unfinished:
     def __init__(self, size: int = 0, every: float = EVERY) -> None:
         self.folder: Path | None = None
         self.size = size
-        self.key, self.every, self.saved = "", every, time.monotonic()
+        self.key, self.every = "", every
+        self.began, self.spent = time.monotonic(), 0.0
+        self.saved, self.took = self.began, 0.0
 
     def begin(self, folder: Path, generation: int, parent: str) -> None:
         """Name the generation that is being made; what was kept of others is removed.
@@ -57,15 +66,20 @@ class Unfinished:
         parent : str
             Digest of the weights of the generation before; empty for generation 0.
         """
-        self.folder, self.key = folder, f"unfinished-{generation:03d}-{parent[:12] or 'first'}"
-        remove_unfinished(folder, but=self.key)
+        key = f"unfinished-{generation:03d}-{parent[:12] or 'first'}"
+        if key != self.key:
+            self.key, self.began, self.spent = key, time.monotonic(), 0.0
+        self.folder = folder
+        remove_unfinished(folder, but=key)
 
     def load(self, name: str) -> dict[str, NDArray[Any]] | None:
         """What was last saved under a name in this generation; None if nothing whole is there."""
         for file in self._files(name):
             content = file.read_bytes()
             if file.stem.rpartition("-")[2] == _digest(content):
-                return load(content)
+                arrays = load(content)
+                self.spent = max(self.spent, float(arrays.pop("seconds", 0.0)))
+                return arrays
             file.unlink()
         return None
 
@@ -77,17 +91,22 @@ class Unfinished:
         OSError
             The disk is full, say; what was saved before stays.
         """
-        if self.folder is None or not (now or time.monotonic() - self.saved >= self.every):
+        pause = self.every * max(1, SHARE * self.took / EVERY)
+        if self.folder is None or not (now or time.monotonic() - self.saved >= pause):
             return
-        content = save(dict(arrays()))
+        began = time.monotonic()
+        seconds = self.spent + time.monotonic() - self.began
+        content = save({**arrays(), "seconds": np.array(seconds)})
         before = self._files(name)
         file = self.folder / f"{self.key}-{name}-{_digest(content)}.safetensors"
         replace(file, content)
         for old in before:
             if old != file:
                 with suppress(OSError):
+                    old.write_bytes(b"")  # Google Drive keeps what is removed, and counts it
                     old.unlink()
         self.saved = time.monotonic()
+        self.took = self.saved - began
 
     def _files(self, name: str) -> list[Path]:
         return sorted(self.folder.glob(f"{self.key}-{name}-*.safetensors")) if self.folder else []

@@ -78,6 +78,8 @@ def beams(model: PreTrainedModel, prompts: Tensor, new: int = 64, *, beams: int 
         Prompts that are no integers in two dimensions, or not tokens of the model; a model whose context is shorter
         than prompt and continuation, or that cannot be asked in this way; a penalty that is not positive; more beams
         than there are tokens.
+    FloatingPointError
+        Log-probabilities that are no numbers.
 
     Examples
     --------
@@ -114,7 +116,7 @@ def beams(model: PreTrainedModel, prompts: Tensor, new: int = 64, *, beams: int 
                 mask = torch.cat([_rows(mask, parent), itself], -1)
                 at = torch.full_like(token, length + step)
                 logits = _logits(model, token, past_key_values=cache, position_ids=at, attention_mask=mask[:, None])
-    _confirm(model, text[:1, 0], float(score[0, 0]), gains, new)
+    _confirm(model, text[:1, 0], score[:, 0], gains, new)
     return Written(text[:, 0, length:], score[:, 0])
 
 
@@ -143,6 +145,8 @@ def sampled(
     ------
     ValueError
         As in `beams`; a generator on another device.
+    FloatingPointError
+        As in `beams`.
 
     Examples
     --------
@@ -170,12 +174,13 @@ def sampled(
             below = law.exp().cumsum(-1)
             uniform = torch.rand(n, 1, dtype=torch.float64, generator=generator, device=prompts.device)
             token = torch.searchsorted(below, uniform * below[:, -1:], right=True)  # the first that is above
+            token.clamp_(max=below.shape[-1] - 1)  # where a law is not finite, which is said in the end
             score += law.gather(1, token)
             text = torch.cat([text, token[..., None]], -1)
             if step + 1 < new:
                 at = torch.full_like(token, length + step)
                 logits = _logits(model, token, past_key_values=cache, position_ids=at)
-    _confirm(model, text[:1, 0], float(score[0, 0]), laws, new)
+    _confirm(model, text[:1, 0], score[:, 0], laws, new)
     return Written(text[:, 0, length:], score[:, 0].float())
 
 
@@ -254,7 +259,7 @@ def _attention(
     """
     n, heads, rows, size = query.shape
     shared = key.shape[1]
-    if attention_mask is not None:
+    if attention_mask is not None and shared < heads:
         attention_mask = attention_mask.repeat(1, 1, heads // shared, 1)
     query = query.reshape(n, shared, -1, size)
     output = scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling)
@@ -278,18 +283,25 @@ def _attention_of(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _confirm(
-    model: PreTrainedModel, text: Tensor, score: float, rule: Callable[[Tensor, Tensor], Tensor], new: int
+    model: PreTrainedModel, text: Tensor, scores: Tensor, rule: Callable[[Tensor, Tensor], Tensor], new: int
 ) -> None:
-    """Refuse a model that says of a text (1, length + new), read in one go, something else than when it wrote it.
+    """Refuse scores that are no numbers, and a model that says of the first text (1, length + new) something else.
 
-    Its memory is not the cache then, or it does not see what the mask shows it (it attends to a window, say).
+    If that text, read in one go, has another score, the model's memory is not the cache, or it does not see what the
+    mask shows it (it attends to a window, say).
     """
+    if not torch.isfinite(scores).all():
+        raise FloatingPointError(
+            f"model = {type(model).__name__}: log-probabilities are not finite in {model.dtype}; try float32"
+        )
+    score = float(scores[0])
     length = text.shape[1] - new
     logits = _logits(model, text[:, :-1])[:, length - 1 :]
     places = torch.arange(text.shape[1], device=text.device)
     before = torch.where(places < places[length:, None], text, text[:, :1])  # of each new token, at one length
     read = float(rule(logits, before[None]).gather(-1, text[:, length:, None]).double().sum())
-    precision = max(torch.finfo(logits.dtype).eps, torch.finfo(torch.float32).eps) ** 0.5  # at most, of sums
+    least = 2**-10 if logits.is_cuda else torch.finfo(torch.float32).eps  # GPUs may round products to TF32
+    precision = max(torch.finfo(logits.dtype).eps, least) ** 0.5  # at most, of sums
     if not abs(read - score) <= precision * max(new, abs(score)):
         raise ValueError(
             f"model = {type(model).__name__}: must honour positions, a mask of four dimensions and a cache "
@@ -314,6 +326,8 @@ def _end_tokens(model: PreTrainedModel, prompts: Tensor, new: int, penalty: floa
         raise ValueError(f"prompts with tokens from {least} to {most}: must be from 0 to {vocabulary - 1}")
     end = model.generation_config.eos_token_id
     ends = [] if end is None else [end] if isinstance(end, int) else end
+    if not all(0 <= token < vocabulary for token in ends):
+        raise ValueError(f"model with end tokens {ends}: must be from 0 to {vocabulary - 1}")
     return torch.tensor(sorted(set(ends)), dtype=torch.int64, device=prompts.device)
 
 
