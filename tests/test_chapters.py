@@ -47,7 +47,7 @@ def test_the_notebook_gives_its_text_and_the_text_its_notebook(name: str) -> Non
 WIDENED = {
     **{("vae", f"cell-{k}"): rtol for k, rtol in {15: 0.05, 17: 0.1}.items()},  # live chains of trained networks
     **{("language", f"cell-{k}"): rtol for k, rtol in {20: 0.1, 22: 0.1, 24: 0.1}.items()},  # likewise
-    **{("language", f"cell-{k}"): 1e-5 for k in (7, 9, 11, 63, 65, 67)},  # losses, in float32
+    **{("language", f"cell-{k}"): 1e-5 for k in (7, 9, 11, 65, 67, 69)},  # losses, in float32
     **{("repetition", f"cell-{k}"): 1e-3 for k in (34, 38, 46, 76)} | {("repetition", "cell-36"): 1e-4},  # likewise
     ("repetition", "cell-40"): 0.01,  # differences of such losses
     **{("repetition", f"cell-{k}"): 0.1 for k in (56, 74)},  # texts that are written live

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from transformers import BloomConfig, BloomForCausalLM, OPTConfig, OPTForCausalLM
+from transformers import BloomConfig, BloomForCausalLM, FalconConfig, FalconForCausalLM, OPTConfig, OPTForCausalLM
 
 from model_collapse import language
 from model_collapse.corpus import Blocks
@@ -265,11 +265,19 @@ def test_fresh_blocks_need_blocks_that_are_not_in_use(start, text):
         family(start, text, replace(SETTINGS, blocks=20, control="fresh"))
 
 
-def test_a_model_that_cannot_write_is_refused(start, text):
+@pytest.mark.parametrize(
+    ("kind", "config", "why"),
+    [
+        (BloomForCausalLM, BloomConfig(n_layer=1, n_head=2), "must take position_ids"),
+        (FalconForCausalLM, FalconConfig(num_hidden_layers=1, num_attention_heads=2, alibi=True), "unpack"),
+    ],
+)
+def test_a_model_that_cannot_write_is_refused(start, text, kind, config, why):
+    config.update({"vocab_size": 40, "hidden_size": 16, "eos_token_id": 2})
     with drawing_from(torch.Generator().manual_seed(0)):
-        bloom = BloomForCausalLM(BloomConfig(vocab_size=40, hidden_size=16, n_layer=1, n_head=2)).eval()
-    with pytest.raises(ValueError, match="BloomForCausalLM"):
-        family(start._replace(model=bloom), text)
+        other = kind(config).eval()
+    with pytest.raises(ValueError, match=f"model = '{SETTINGS.model}' cannot write a block: .*{why}"):
+        family(start._replace(model=other), text)
 
 
 @pytest.mark.parametrize("name", ["corpus", "keep", "start", "writing", "control", "precision"])

@@ -63,6 +63,6 @@ def test_a_verdict_needs_an_interval_on_one_side_of_the_threshold():
     assert [judged(values, at, "below")[1] for at in (1.0, 1.6)] == ["not reproduced", "reproduced"]
     assert judged(values.iloc[:2], 1)[1] == "undecided"
     assert judged(values.iloc[:1], 0) == ("1.200, generation 9, 1 seed", "undecided")
-    assert judged(values, 1, digits=1)[0] == "1.3 (1.1 to 1.5), generation 9, 3 seeds"
+    assert judged(values, 1)[0] == "1.300 (1.052 to 1.548), generation 9, 3 seeds"
     with pytest.raises(ValueError, match="side = 'over'"):
         judged(values, 1, "over")

@@ -229,7 +229,10 @@ def _checked(settings: Lm, start: Pretrained, blocks: Blocks, device: torch.devi
     if settings.control == "fresh" and len(prompts) == len(blocks.train):
         raise ValueError(f"control = 'fresh': all {len(prompts)} blocks are in use already; set blocks to fewer")
     model: Any = deepcopy(start.model)
-    write(model.to(device).eval(), prompts[:1], np.random.default_rng(0), settings)
+    try:
+        write(model.to(device).eval(), prompts[:1], np.random.default_rng(0), settings)
+    except Exception as error:  # an architecture can fail in ways of its own
+        raise ValueError(f"model = {settings.model!r} cannot write a block: {error}") from error
     return model, prompts
 
 

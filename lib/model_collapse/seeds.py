@@ -85,9 +85,7 @@ def latest(table: pd.DataFrame) -> pd.Series:
     return reached.iloc[-1].dropna() if len(reached) else pd.Series(dtype=float)
 
 
-def judged(
-    values: pd.Series, threshold: float, side: Literal["above", "below"] = "above", digits: int = 3
-) -> tuple[str, Verdict]:
+def judged(values: pd.Series, threshold: float, side: Literal["above", "below"] = "above") -> tuple[str, Verdict]:
     """What was measured over seeds, in words, and the verdict of a claim that it lies above (below) a threshold.
 
     Parameters
@@ -98,8 +96,6 @@ def judged(
         In the units of the values; the verdict compares their 95% t interval with it.
     side : {"above", "below"}
         Where the claim puts the quantity.
-    digits : int
-        Of the numbers, after the point.
 
     Returns
     -------
@@ -124,7 +120,7 @@ def judged(
         return "not run", "not run here"
     mean, half, n = interval(values.to_frame().T).iloc[0]
     when = "" if values.name is None else f", generation {values.name}"
-    said = f"{mean:.{digits}f}"
+    said = f"{mean:.3f}"
     if n > 1:
-        said += f" ({mean - half:.{digits}f} to {mean + half:.{digits}f})"
+        said += f" ({mean - half:.3f} to {mean + half:.3f})"
     return f"{said}{when}, {n:.0f} seed{'s' * (n > 1)}", beyond(mean - half, mean + half, threshold, side)
