@@ -9,11 +9,12 @@ MINUTES ?= 0
 MNIST ?=
 WIKITEXT ?=
 ONLY ?=
+SOURCE ?=
 
 # $(call part,name,command): run one part and print how long it took.
 part = @start=$$(date +%s); $(2); status=$$?; echo "-- $(1): $$(($$(date +%s) - start)) s"; exit $$status
 
-.PHONY: help book notebooks pages test test-all lint lock bench reference pretrain smollm2 screenshots clean
+.PHONY: help book notebooks pages colab colab-packages test test-all lint lock bench reference pretrain smollm2 screenshots clean
 .DELETE_ON_ERROR:
 
 help:           ## this list
@@ -33,15 +34,22 @@ notebooks: $(ENV)
 pages: $(ENV)   ## build the pages from the outputs that are stored
 	$(call part,pages,$(BIN)/python tools/build.py)
 
+colab: pages    ## the notebooks that Colab opens, into _build/colab; without solutions in student/
+	$(call part,colab,$(BIN)/python tools/colab.py $(if $(SOURCE),--source "$(SOURCE)"))
+
+colab-packages: $(ENV) ## the list of Colab's own packages anew, and what changed
+	@$(BIN)/python tools/colab_packages.py
+
 lint: $(ENV)    ## style and types
 	$(call part,lint,$(BIN)/ruff check && $(BIN)/ruff format --check --quiet && $(BIN)/mypy)
 
 test: lint pages ## every notebook compared, every unit test, every page
 	$(call part,tests,$(BIN)/pytest -n 2 --dist loadscope --durations 8)
 
-test-all: test  ## and what is too slow for every change: 200 kills; language models anew; other processors
+test-all: test  ## and what is too slow for every change: 200 kills; language models anew; Colab's notebooks; other processors
 	$(call part,kills,KILLS=200 $(BIN)/pytest tests/test_runs.py -k killed)
 	$(call part,generations anew,ANEW=1 $(BIN)/pytest tests/test_reference.py -k anew)
+	$(call part,published notebooks,FRESH=all ONLINE=1 $(BIN)/pytest tests/test_colab.py -k "fresh or pip")
 	$(call part,matrix,$(BIN)/python tools/matrix.py)
 
 bench: $(ENV)   ## the simulators against plain loops, as ratios

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from bench.timing import Row, seconds
 from model_collapse.data import mnist
+from model_collapse.scales import operations
 from model_collapse.settings import Vae
 from model_collapse.torch_random import torch_generator
 from model_collapse.vae import Images, Network, train
@@ -21,8 +22,8 @@ from model_collapse.vae import Images, Network, train
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPOCHS = 40 if DEVICE == "cuda" else 1
 SETTINGS = Vae(mnist="embedded", digits=2_000, epochs=EPOCHS)
-MACS = 2 * (28 // 2) ** 2 * 64 * 16 + 2 * 7**2 * 128 * 64 * 16 + 3 * 20 * 6272  # of one pass forward, multiply-adds
-STEP = 3 * 2 * MACS  # floating-point operations to train on one image: forward, and twice as much backward
+EACH = operations(SETTINGS) / (SETTINGS.epochs * SETTINGS.digits)  # floating-point operations for an image
+STEP = EACH * 6 / 7  # to train on it alone; half a pass forward decodes it
 
 
 def rows() -> list[Row]:
@@ -38,7 +39,7 @@ def rows() -> list[Row]:
     loader = seconds(lambda rng: plain(loaded(digits, rng), rng), 3)
     decoded = seconds(lambda rng: plain(redecoded(network, rng), rng), 3)
     peak = 2 * 2048**3 / seconds(lambda rng: multiply(), 3)
-    first_share, later_share = (n * flop / time / peak for flop, time in ((STEP, first), (STEP + MACS, later)))
+    first_share, later_share = (n * flop / time / peak for flop, time in ((STEP, first), (EACH, later)))
     return [
         Row(
             f"vae: generation 0, {n / first:,.0f} images/s, against a DataLoader",

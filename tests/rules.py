@@ -1,6 +1,7 @@
 """The rules that every chapter keeps: each takes an executed notebook and says what is wrong, and where.
 
-`COMMON` holds for every page with cells, `CHAPTER` for those that teach: not for the introduction and the ledger.
+`COMMON` holds for every page with cells, `CHAPTER` for those that teach: not for the introduction and the ledger;
+`JUDGING` for those that also judge claims of the paper: not for the lab, which asks about the reader's model.
 """
 
 import ast
@@ -19,6 +20,7 @@ from stamps import code_cells
 
 MAX_LINES, MAX_ROWS, MAX_CHART_BYTES = 25, 500, 500_000
 MIN_EXERCISES, MAX_OBJECTIVES, SUMMARY_SENTENCES = 4, 4, 5
+NOT_TEACHING, NOT_JUDGING = ("intro", "claims"), ("intro", "lab", "claims")
 UNSEEN = {"remove-cell", "remove-input", "hide-cell", "hide-input"}
 FORBIDDEN_TAGS = re.compile(r"nbval-.*|raises-exception|skip-execution")
 FORBIDDEN_COMMENTS = re.compile(r"#\s*(NBVAL_\w+|PYTEST_VALIDATE\w+)")
@@ -178,6 +180,7 @@ COMMON: list[Rule] = [
 
 # Chapters that teach
 
+AGAINST = "a section 'Against the paper'"  # of chapters that judge claims (see `stores_claims`)
 SKELETON = {
     "a title": r"\A# \S.*$",
     "a paragraph with the chapter's claim": r"^[^\s#`<*(:][^\n]{20,}$",
@@ -186,7 +189,7 @@ SKELETON = {
     "a line '**Time and scale.**'": r"^\*\*Time and scale\.\*\*",
     "a cell with imports": r"^<code>\n(.+\n)*?(import|from) ",
     "a numbered definition or theorem": r"^(`{3,}|:{3,})\{prf:\w+\}",
-    "a section 'Against the paper'": r"^## Against the paper$",
+    AGAINST: r"^## Against the paper$",
     "a section 'Summary'": r"^## Summary$",
     "a section 'Exercises'": r"^## Exercises$",
     "a section 'References' with a bibliography": r"^## References\n(\s*\n)*(`{3,}|:{3,})\{bibliography\}",
@@ -199,7 +202,7 @@ def has_the_skeleton(notebook: NotebookNode) -> Iterator[str]:
     for part, pattern in SKELETON.items():
         if match := re.compile(pattern, re.M).search(text, end):
             end = match.end()
-        else:
+        elif part != AGAINST or re.search(pattern, text, re.M):
             yield f"{part} is missing, or does not come after what stands before it in the skeleton"
 
 
@@ -271,5 +274,5 @@ CHAPTER: list[Rule] = [
     has_labels,
     has_solved_exercises,
     draws_from_its_seed,
-    stores_claims,
 ]
+JUDGING: list[Rule] = [stores_claims]

@@ -13,6 +13,7 @@ import pytest
 from execute import MYST, chapters
 from model_collapse.process import Family, generations
 from model_collapse.results import Claim, Claims, proof
+from rules import NOT_JUDGING
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = ROOT / "book" / "text"
@@ -46,29 +47,29 @@ def write(folder: Path, name: str, *claims: Claim) -> None:
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a notebook for each chapter that the ledger reads, one claim in each."""
-    for name in teaching():
+    for name in judging():
         write(tmp_path, name, claim(name))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def teaching() -> list[str]:
-    return [chapter.name for chapter in chapters(ROOT) if chapter.name not in ("intro", "claims")]
+def judging() -> list[str]:
+    return [chapter.name for chapter in chapters(ROOT) if chapter.name not in NOT_JUDGING]
 
 
 def claim(name: str) -> Claim:
     return Claim(name, "paper", "place", "expected", "measured", proof(True))
 
 
-def test_the_ledger_holds_every_chapter_that_teaches(ledger: Path) -> None:
+def test_the_ledger_holds_every_chapter_that_judges(ledger: Path) -> None:
     names: dict[str, Any] = {}
     exec(first_cell(), names)
     assert {chapter: [c.name for c in stored] for chapter, stored in names["ledger"].items()} == {
-        name: [name] for name in teaching()
+        name: [name] for name in judging()
     }
-    assert names["verdicts"].loc["proved"].tolist() == [1] * len(teaching()) + [len(teaching())]
+    assert names["verdicts"].loc["proved"].tolist() == [1] * len(judging()) + [len(judging())]
     assert set(re.findall(r"claims\(\*ledger\[\"(\w+)\"\]\)", (TEXT / "claims.md").read_text(encoding="utf8"))) == set(
-        teaching()
+        judging()
     )
 
 

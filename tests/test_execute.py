@@ -95,7 +95,9 @@ def stale(root: Path) -> dict[str, str]:
 
 
 def bytes_of_book(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (root / "book").glob("**/*.*")}
+    """All files but the one with times."""
+    paths = [path for path in (root / "book").glob("**/*.*") if path != root / execute.EXECUTED]
+    return {path.name: path.read_bytes() for path in paths}
 
 
 EDITS = {
@@ -173,6 +175,23 @@ def test_executing_again_gives_the_same_bytes_and_watching_leaves_no_trace(proje
     assert [cell.execution_count for cell in stamps.code_cells(reader)] == [1]
     assert reader.cells[-1].outputs[-1].text == "[]\n"
     assert list(reader.metadata["stamp"]["files"]) == ["book/one.ipynb"]
+
+
+def test_the_time_of_an_execution_is_noted_and_goes_with_its_outputs(project: Path) -> None:
+    one, two = (execute.Chapter(name, project) for name in ("one", "two"))
+    noted = execute.execution(one, execute.read_notebook(one.notebook))
+    assert noted is not None
+    assert 0 < noted["seconds"] < 600
+    assert 0 < noted["processor_seconds"] < 600
+    assert noted["processor"]
+    before = execute.executions(project)
+    edit(project, "lib/model_collapse/indirect.py", "2.5", "3.0")
+    assert run(project, "one")[0] == 0
+    after = execute.executions(project)
+    assert after["two"] == before["two"], "a chapter that was fresh keeps what was noted"
+    assert after["one"]["outputs"] != before["one"]["outputs"]
+    edit(project, "book/two.ipynb", '"outputs": "', '"outputs": "0')
+    assert execute.execution(two, execute.read_notebook(two.notebook)) is None, "other outputs: not recorded"
 
 
 def test_a_failing_cell_leaves_the_old_notebook_and_the_others_run(project: Path) -> None:

@@ -280,6 +280,15 @@ def test_a_model_that_cannot_write_is_refused(start, text, kind, config, why):
         family(start._replace(model=other), text)
 
 
+def test_a_device_without_memory_is_not_taken_for_a_model_that_cannot_write(start, text, monkeypatch):
+    def exhausted(*_):
+        raise torch.OutOfMemoryError("9 GiB of 8")
+
+    monkeypatch.setattr(language, "write", exhausted)
+    with pytest.raises(torch.OutOfMemoryError, match="9 GiB of 8"):
+        family(start, text)
+
+
 @pytest.mark.parametrize("name", ["corpus", "keep", "start", "writing", "control", "precision"])
 def test_settings_that_nobody_would_follow_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} = 'other': allowed are"):

@@ -13,11 +13,13 @@ from bs4 import BeautifulSoup
 
 from browser import NAMES, find, launched, served, settle
 from build import ROOT, build_pages
+from execute import files_in
 from pagechecks import DESK, answering, narrow, opened, printed, standing, themed, unscripted, watched
 
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
-CHAPTERS = [TOC["root"], *(chapter["file"] for chapter in TOC["chapters"])]
-PAGES = [*CHAPTERS, "genindex", "search"]
+CONTENTS = files_in(TOC)
+CHAPTERS = [name for name in CONTENTS if (ROOT / f"{name}.ipynb").exists()]
+PAGES = [*CONTENTS, "genindex", "search"]
 CHECKS = [standing, themed, printed, opened, answering, narrow]  # narrow: with everything opened
 BYTES = 500_000  # of a page's own data: what it loads beside what all pages share
 
@@ -135,12 +137,12 @@ def test_no_link_within_the_book_is_broken(site):
     assert broken_links(site) == []
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
+@pytest.mark.parametrize("name", CONTENTS)
 def test_page_is_light(name, site):
     assert own_bytes(site / f"{name}.html") <= BYTES
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
+@pytest.mark.parametrize("name", [name for name in CHAPTERS if (ROOT / f"{name}.ipynb").exists()])
 def test_page_offers_the_executed_notebook(name, site):
     (link,) = parsed(site / f"{name}.html").select("a.btn-download-source-button")
     offered = (site / f"{name}.html").parent / link["href"]

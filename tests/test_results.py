@@ -35,13 +35,15 @@ def test_agreement():
 
 
 def test_what_is_measured_in_another_model_says_in_which():
-    assert seen(beyond(1, 2, 0.5), "the tiny model") == "seen in the tiny model"
-    assert seen(beyond(1, 2, 3), "SmolLM2") == "not seen in SmolLM2"
-    assert seen(beyond(1, 2, 1.5), "SmolLM2") == "undecided"
-    assert seen("not run here", "SmolLM2") == "not run here"
-    for verdict, model in (("proved", "SmolLM2"), ("reproduced", "OPT-125m")):
-        with pytest.raises(ValueError, match=f"verdict = '{verdict}', model = '{model}'"):
-            seen(verdict, model)
+    assert seen(beyond(1, 2, 0.5), "tiny") == "seen in the tiny model"
+    assert seen(beyond(1, 2, 3), "smollm2") == "not seen in SmolLM2"
+    assert seen(beyond(1, 2, 1.5), "smollm2") == "undecided"
+    assert seen("not run here", "smollm2") == "not run here"
+    assert seen(beyond(1, 2, 3), "facebook/opt-125m") == "not reproduced"
+    with pytest.raises(ValueError, match="verdict = 'proved': allowed are"):
+        seen("proved", "smollm2")
+    with pytest.raises(ValueError, match="model = 'gpt2': allowed are"):
+        seen("reproduced", "gpt2")
 
 
 def test_mean_and_error_are_those_of_replicates():

@@ -52,7 +52,7 @@ def test_the_buttons_lead_to_the_remote_origin(clone):
     options = options_for(clone)
     assert options["repository_url"] == "https://github.com/owner/fork"
     assert options["use_repository_button"]
-    assert "launch_buttons" not in options  # Colab cannot run the notebooks as they are
+    assert "launch_buttons" not in options  # the theme's own would open the notebooks as they are on main
 
 
 def test_a_workflow_knows_its_repository(clone, monkeypatch):
@@ -141,6 +141,36 @@ def test_outputs_become_a_page(book):
     assert len(ids) == len(set(ids))
 
 
+def test_the_data_of_a_chart_can_be_downloaded(book):
+    left = {"data": {"name": "a"}, "encoding": {"y": {"field": "p", "title": "share"}}}
+    right = {"data": {"name": "b"}, "layer": [{"encoding": {"y": {"field": "q", "title": "a, b"}}}]}
+    datasets = {"a": [{"n": 0, "p": 0.1}, {"n": 1, "p": None}], "b": [{"n": 2, "q": "x"}]}
+    spec = {"description": "Two.", "hconcat": [left, right], "datasets": datasets, "width": 9}
+    folder = build_pages(book({**CHART, VEGALITE[1]: spec})).parent
+    page = BeautifulSoup((folder / "book" / "one.html").read_text(), "html.parser")
+    data, source = page.select("figure#fig-one figcaption p.downloads a")
+    table = 'table,n,p,q\nshare,0,0.1,\nshare,1,,\n"a, b",2,,x\n'
+    assert (folder / "book" / data["href"]).read_text() == table
+    assert (folder / "book" / source["href"]).read_bytes() == (folder.parents[1] / "book" / "one.ipynb").read_bytes()
+    assert data["aria-label"] == "Data of Fig. 1, CSV"
+
+
+def test_the_buttons_open_the_branch_colab_where_the_repository_is_known(book, monkeypatch):
+    monkeypatch.setenv("GITHUB_REPOSITORY", "owner/name")
+    page = BeautifulSoup((build_pages(book()).parent / "book" / "one.html").read_text(), "html.parser")
+    links = [a["href"] for a in page.select("a[href*='colab.research']")]
+    branch = "https://colab.research.google.com/github/owner/name/blob/colab"
+    assert links == [f"{branch}/one.ipynb", f"{branch}/student/one.ipynb"]
+    assert page.select("img[src$='logo_colab.png']")
+
+
+def test_without_an_address_the_notebook_is_offered_as_a_download(book, monkeypatch):
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    page = BeautifulSoup((build_pages(book()).parent / "book" / "one.html").read_text(), "html.parser")
+    assert not page.select("a[href*='colab'], a[href*='github.com']")
+    assert page.select_one("a.btn-download-source-button")["href"].endswith("one.ipynb")
+
+
 @pytest.mark.parametrize("lost", ["description", "picture"])
 def test_a_chart_needs_a_text_alternative_and_a_picture(lost, book, capfd):
     chart = {**CHART, VEGALITE[1]: {**SPEC, "description": ""}} if lost == "description" else {VEGALITE[1]: SPEC}
@@ -161,7 +191,8 @@ def test_pages_are_built_again_only_if_something_changed(book):
     built, before = index.stat().st_mtime_ns, digest(folder)
     (folder / "README.md").write_text("not a part of the pages")
     assert build_pages(folder).stat().st_mtime_ns == built
-    for name in ("_config.yml", "book/references.bib", "book/assets/book.css", "book/one.ipynb", "tools/book_vega.py"):
+    sources = ("_config.yml", "book/references.bib", "book/assets/book.css", "book/one.ipynb", "tools/book_vega.py")
+    for name in (*sources, "book/page.md"):
         with (folder / name).open("a") as file:
             file.write("\n")
         assert digest(folder) != before, name

@@ -1,4 +1,4 @@
-"""Sphinx extension: MathJax from the build, and buttons that lead to the repository wherever it lives.
+"""Sphinx extension: MathJax from the build, a link to the index, buttons that lead to the repository wherever it lives.
 
 MathJax 3.2.2 comes with the package sphinx-mathjax-offline, which is used as a carrier of the files alone: as an
 extension it would copy all of its 24 MB, where the pages need 2.
@@ -12,11 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
 
 CARRIER = "sphinx-mathjax-offline"
+COLAB, COLAB_ICON = "https://colab.research.google.com/github", "_static/images/logo_colab.png"  # the theme's picture
 MATHJAX = ["tex-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions"]  # extensions: loaded when used
 
 
@@ -65,6 +68,19 @@ def from_remote(address: str) -> str | None:
     return found[1] if found else None
 
 
+def pages_address(address: str) -> str:
+    """Return where GitHub's pages of a repository are read.
+
+    Examples
+    --------
+    >>> pages_address("https://github.com/Owner/name"), pages_address("https://github.com/owner/owner.github.io")
+    ('https://owner.github.io/name', 'https://owner.github.io')
+    """
+    owner, name = address.split("/")[-2:]
+    host = f"{owner.lower()}.github.io"
+    return f"https://{host}" if name.lower() == host else f"https://{host}/{name}"
+
+
 def add_buttons(app: Sphinx, config: Config) -> None:
     """Turn on the buttons of the repository where the address is known; else show none that lead nowhere."""
     options = config.html_theme_options
@@ -75,8 +91,38 @@ def add_buttons(app: Sphinx, config: Config) -> None:
     options |= {"repository_url": address, "use_repository_button": True, "use_issues_button": True}
 
 
+def add_index(app: Sphinx, doctree: nodes.document) -> None:
+    """Put the general index at the end of the contents: _toc.yml can only name pages that have a source."""
+    contents = list(doctree.findall(addnodes.toctree))
+    if app.env.docname == app.config.root_doc and contents:
+        contents[-1]["entries"].append(("Index", "genindex"))
+
+
+def add_colab(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Add the buttons that open the chapter on Colab, as the branch `colab` has it (tools/colab.py)."""
+    address = repository(str(app.srcdir))
+    if address is None or context.get("page_source_suffix") != ".ipynb":
+        return
+    branch = f"{COLAB}{address.removeprefix('https://github.com')}/blob/colab"
+    name = page.rpartition("/")[2]
+    buttons = [
+        {
+            "type": "link",
+            "text": text,
+            "tooltip": f"Open on {text}",
+            "icon": COLAB_ICON,
+            "url": f"{branch}/{path}.ipynb",
+        }
+        for text, path in (("Colab", name), ("Colab, without solutions", f"student/{name}"))
+    ]
+    group = {"type": "group", "tooltip": "Run this chapter", "icon": "fas fa-rocket", "label": "launch-buttons"}
+    context["header_buttons"].insert(0, {**group, "buttons": buttons})
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     app.connect("config-inited", add_buttons, priority=100)  # before the theme reads its options
     app.connect("builder-inited", stage_mathjax)
+    app.connect("doctree-read", add_index, priority=900)  # after _toc.yml has been read into the page
+    app.connect("html-page-context", add_colab, priority=502)  # after the theme's own buttons
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -3,11 +3,16 @@
 - A chart (Vega-Lite JSON beside an SVG and a text alternative) becomes a `chart` node: on a page its specification,
   which `charts.js` draws with Vega from the build, and the stored SVG as a file of its own that only readers without
   JavaScript load (inline it would weigh six to thirteen times the specification). Other builders show the SVG.
+  Below its caption stand links: to its data, written beside the pages as a CSV file, and to the executed notebook.
 - A claim is data for the ledger; the readable table stored beside it is shown, marked for the style sheet.
 - Boxes lose the ids that sphinx-proof and sphinx-exercise give to each of them alike; a proof opens in italics.
 """
 
+import csv
+import io
 import json
+from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,10 +30,15 @@ LOGGER = logging.getLogger(__name__)
 VEGALITE = [f"application/vnd.vegalite.v{version}+json" for version in (5, 6)]  # of altair 5 and 6
 REPEATED = {"proof", "proof-content", "exercise-content", "solution-content"}  # ids given to each box alike
 SCRIPT = "vega.js"
+DATA = "data"  # the folder of the built pages that holds the data of charts
 
 
 class chart(nodes.General, nodes.Element):  # noqa: N801  docutils names its nodes so
     """A chart: attribute ``spec`` is its Vega-Lite specification; a child, if any, the picture to show instead."""
+
+
+class downloads(nodes.General, nodes.Element):  # noqa: N801
+    """Links to what is behind a chart: attribute ``spec`` is its specification; the parent is its figure."""
 
 
 class claim(nodes.Invisible, nodes.Element):  # noqa: N801
@@ -78,6 +88,9 @@ class Bundles(SphinxPostTransform):
             return
         picture["alt"] = description
         node += picture.deepcopy()
+        figure = next((above for above in ancestors(node) if isinstance(above, nodes.figure)), None)
+        if figure is not None and figure["ids"]:
+            figure += downloads(spec=node["spec"])
 
 
 class Proofs(SphinxPostTransform):
@@ -94,6 +107,86 @@ class Proofs(SphinxPostTransform):
                 first = next(node.findall(nodes.Text))
                 first.parent.replace(first, [nodes.emphasis(text="Proof."), nodes.Text(first.removeprefix("Proof."))])
                 node["classes"].append("ends-proof")
+
+
+def ancestors(node: nodes.Node) -> Iterator[nodes.Node]:
+    """Yield the nodes that a node lies in, from within."""
+    while node.parent is not None:
+        node = node.parent
+        yield node
+
+
+def tables(spec: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the tables that a chart draws, each with the title of the vertical axis above which it stands first.
+
+    Examples
+    --------
+    >>> tables({"data": {"name": "d"}, "encoding": {"y": {"title": "left"}}, "datasets": {"d": [{"n": 0}]}})
+    {'left': [{'n': 0}]}
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    seen = set()
+    for node in parts(spec):
+        data = node.get("data") or {}
+        rows = spec.get("datasets", {}).get(data.get("name"), data.get("values"))
+        if rows and json.dumps(rows) not in seen:
+            seen.add(json.dumps(rows))
+            title = next((t for part in parts(node) if (t := axis_title(part))), "")
+            found[title if title and title not in found else f"{title} (table {len(found) + 1})".strip()] = rows
+    return found
+
+
+def parts(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield a specification and those inside it, data left out."""
+    if isinstance(node, list):
+        yield from (part for item in node for part in parts(item))
+    if isinstance(node, dict):
+        yield node
+        yield from (part for key, item in node.items() if key not in ("data", "datasets") for part in parts(item))
+
+
+def axis_title(node: dict[str, Any]) -> str:
+    """Return the title of the vertical axis that a specification sets itself, '' where it sets none."""
+    y = node.get("encoding", {}).get("y", {}) if isinstance(node.get("encoding"), dict) else {}
+    title = y.get("title", "") if isinstance(y, dict) else ""
+    return title if isinstance(title, str) else ""
+
+
+def as_csv(spec: dict[str, Any]) -> str:
+    """Write a chart's data as CSV; the first column, `table`, tells several tables apart.
+
+    Examples
+    --------
+    >>> print(as_csv({"data": {"values": [{"n": 0, "p": 0.5}, {"n": 1, "p": None}]}}), end="")
+    n,p
+    0,0.5
+    1,
+    """
+    found = tables(spec)
+    lead = ["table"] if len(found) > 1 else []
+    names = list(dict.fromkeys(name for rows in found.values() for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(lead + names)
+    for title, rows in found.items():
+        writer.writerows([title][: len(lead)] + [row.get(name) for name in names] for row in rows)
+    return text.getvalue()
+
+
+def visit_downloads(self: HTML5Translator, node: downloads) -> None:
+    """Write the data beside the pages, and the links below the caption."""
+    (name, *_), docname = node.parent["ids"], self.builder.current_docname
+    folder = Path(self.builder.outdir) / DATA
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.csv").write_text(as_csv(node["spec"]), encoding="utf8")
+    number = ".".join(map(str, self.builder.fignumbers.get("figure", {}).get(name, ())))
+    up, of = "../" * docname.count("/"), escape(f"of Fig. {number}" if number else f"of {name}")
+    source = Path(self.builder.env.doc2path(docname)).suffix
+    self.body.append(
+        f'<p class="downloads"><a href="{up}{DATA}/{name}.csv" download aria-label="Data {of}, CSV">Data (CSV)</a> '
+        f'<a href="{up}_sources/{docname}{source}" download aria-label="Notebook {of}">Notebook</a></p>\n'
+    )
+    raise nodes.SkipNode
 
 
 def visit_chart(self: HTML5Translator, node: chart) -> None:
@@ -135,6 +228,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         load_mime_renders().append(Outputs)
     app.add_node(chart, html=(visit_chart, depart_chart))
     app.add_node(claim, html=(skip, None))
+    app.add_node(downloads, html=(visit_downloads, None))
     app.add_post_transform(Bundles)
     app.add_post_transform(Proofs)
     app.connect("builder-inited", stage_vega)

@@ -1,6 +1,7 @@
 """Build the pages from the stored outputs into _build/html, if anything that they are made from has changed."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -13,10 +14,16 @@ INPUTS = [
     "_config.yml",
     "_toc.yml",
     "requirements.lock",
+    "pyproject.toml",
+    "CITATION.cff",
+    "book/executed.json",
+    "book/results/*.csv",
     "book/*.ipynb",
+    "book/*.md",
     "book/references.bib",
     "book/assets/**/*",
-    "tools/book_*.py",
+    "tools/*.py",
+    "lib/**/*.py",
 ]
 FLAGS = ["-n", "-W", "--keep-going", "-q"]  # every warning is an error, a missing reference too
 
@@ -46,7 +53,8 @@ def build_pages(root: Path = ROOT) -> Path:
         shutil.rmtree(build / old, ignore_errors=True)
     stamp.unlink(missing_ok=True)
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(root), *FLAGS]
-    if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "lib")}  # the API of this tree, whatever else is installed
+    if subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode:
         raise SystemExit("pages: the build failed; the warnings above say where")
     stamp.write_text(current)
     return index

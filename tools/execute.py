@@ -3,12 +3,14 @@
     python tools/execute.py [--check] [CHAPTER ...]
 
 Chapters are named as in _toc.yml, without folder (`discrete`), and run in its order: a page that reads the stored
-outputs of others stands after them. Two executions give the same bytes. A chapter with a cell that fails, or that
-writes a warning, keeps its old notebook; the others still run, and the exit status is 1.
+outputs of others stands after them. Two executions give the same notebook; how long the last one took, and where,
+stands in a file of its own, book/executed.json. A chapter with a cell that fails, or that writes a warning, keeps its
+old notebook; the others still run, and the exit status is 1.
 """
 
 import argparse
 import inspect
+import json
 import os
 import re
 import sys
@@ -27,9 +29,11 @@ from nbformat import NotebookNode
 from nbval.plugin import coalesce_streams
 
 from changes import changed_outputs
+from model_collapse.provenance import environment
 from stamps import code_cells, files_read, reasons_stale, stamp, watch
 
 ROOT = Path(__file__).resolve().parent.parent
+EXECUTED = "book/executed.json"
 MYST = {"extension": ".md", "format_name": "myst"}
 CELL_SECONDS = 1200
 # Results may not depend on the number of threads: sums are added in one order.
@@ -204,15 +208,49 @@ def bring_up_to_date(chapter: Chapter) -> None:
     reasons = reasons_stale(stored, source, chapter.root)
     if reasons:
         print(f"{chapter.name}: stale ({', '.join(reasons)}), executing", flush=True)
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), kernels_seconds()
         source.metadata["stamp"] = stamp_of_execution(source, chapter)
         changes = changed_outputs(stored, source) if stored else []
         print("".join(changes), end="")
-        news = f"{time.perf_counter() - start:.1f} s, outputs changed: {len(changes) if stored else 'all new'}"
+        seconds = time.perf_counter() - start
+        note_execution(chapter, source, seconds, kernels_seconds() - worked)
+        news = f"{seconds:.1f} s, outputs changed: {len(changes) if stored else 'all new'}"
     else:
         source, news = with_outputs_of(source, stored), "text updated"
     written = replace(chapter.notebook, bytes_of(source))
     print(f"{chapter.name}: {news if written or reasons else 'fresh'}", flush=True)
+
+
+def kernels_seconds() -> float:
+    """Return the processor's time that kernels took until now: unlike the clock it hardly minds other programs."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
+
+
+def note_execution(chapter: Chapter, notebook: NotebookNode, seconds: float, worked: float) -> None:
+    """Note how long an execution took, where, and which outputs it gave; a line for each chapter."""
+    where = environment(torch=False)
+    entry = {
+        "seconds": round(seconds, 1),
+        "processor_seconds": round(worked, 1),
+        **{key: where[key] for key in ("processor", "system", "python")},
+    }
+    known = executions(chapter.root) | {chapter.name: entry | {"outputs": notebook.metadata["stamp"]["outputs"]}}
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(known[name])}" for name in sorted(known))
+    replace(chapter.root / EXECUTED, f"{{\n{lines}\n}}\n".encode())
+
+
+def executions(root: Path) -> dict[str, Any]:
+    """Read what was noted of the last execution of each chapter."""
+    file = root / EXECUTED
+    return json.loads(file.read_text(encoding="utf8")) if file.exists() else {}
+
+
+def execution(chapter: Chapter, notebook: NotebookNode | None) -> dict[str, Any] | None:
+    """Return what was noted of the execution that gave the stored outputs; None where none was, or of others."""
+    noted = executions(chapter.root).get(chapter.name)
+    stored = notebook.metadata.get("stamp", {}).get("outputs") if notebook else None
+    return noted if noted and noted["outputs"] == stored else None
 
 
 def stamp_of_execution(source: NotebookNode, chapter: Chapter) -> dict[str, Any]:

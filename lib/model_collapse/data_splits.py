@@ -1,6 +1,6 @@
 """Which Wikipedia articles pretrain the tiny language model, and which the experiment is made with.
 
-Articles are never cut: each of the 96 that `model_collapse.data_text.articles` gives belongs to one part as a whole.
+Articles are never cut: each of the 96 that `model_collapse.data.articles` gives belongs to one part as a whole.
 Fine-tuning thus sees nothing that the model was pretrained on, and is tested on articles that it has never seen.
 """
 
@@ -65,7 +65,7 @@ def splits() -> Splits:
     Raises
     ------
     ModuleNotFoundError, FileNotFoundError, ValueError
-        As `model_collapse.data_text.articles`; or a part has another digest than `DIGESTS` says.
+        As `model_collapse.data.articles`; or a part has another digest than `DIGESTS` says.
 
     Examples
     --------

@@ -231,6 +231,8 @@ def _checked(settings: Lm, start: Pretrained, blocks: Blocks, device: torch.devi
     model: Any = deepcopy(start.model)
     try:
         write(model.to(device).eval(), prompts[:1], np.random.default_rng(0), settings)
+    except torch.OutOfMemoryError:
+        raise  # of the device, not of the model
     except Exception as error:  # an architecture can fail in ways of its own
         raise ValueError(f"model = {settings.model!r} cannot write a block: {error}") from error
     return model, prompts

@@ -18,7 +18,9 @@ import pandas as pd
 
 from model_collapse.settings import SCALES, Gmm, Lm, Settings, Vae, scale
 
-RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
+_CARRIED = Path(__file__).with_name("book")  # by an installed library; beside `lib` in a copy of the repository
+BOOK = _CARRIED if _CARRIED.exists() else Path(__file__).resolve().parents[2] / "book"
+RESULTS = BOOK / "results"
 SEEDS = (0, 1, 2, 3, 4)
 SMALL = replace(scale(Vae, "small"), last_generation=6)
 TINY = replace(scale(Lm, "small"), blocks=1_024, validation=256, test=512, epochs=5, last_generation=9)
@@ -193,7 +195,7 @@ def reference(name: str, folder: Path = RESULTS) -> Reference:
     name : str
         Of a piece.
     folder : path, optional
-        By default ``book/results`` of the repository that the library is in.
+        By default ``book/results``, of the repository or as the installed library carries it.
 
     Raises
     ------

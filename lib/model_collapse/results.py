@@ -34,6 +34,8 @@ BY_PROOF: dict[str, Verdict] = {
     "corrected": "proved with a correction",
     "false": "false as stated",
 }
+OF_RUNS = ("reproduced", "not reproduced", "undecided", "not run here")
+SEEN_IN = {"tiny": "the tiny model", "smollm2": "SmolLM2", "facebook/opt-125m": None}  # None: the paper's own
 
 
 @dataclass(frozen=True)
@@ -195,15 +197,15 @@ def beyond(low: float, high: float, threshold: float, side: Literal["above", "be
     return "reproduced" if (low > threshold) == (side == "above") else "not reproduced"
 
 
-def seen(verdict: Verdict, model: Literal["the tiny model", "SmolLM2"]) -> Verdict:
-    """The verdict where the model is not the paper's: what it shows was seen in it, or was not.
+def seen(verdict: Verdict, model: str) -> Verdict:
+    """The verdict of runs of a model: of another than the paper's it is whether the effect was seen in it.
 
     Parameters
     ----------
     verdict : Verdict
         From `agreement`, `beyond` or `seeds.judged`.
-    model : {"the tiny model", "SmolLM2"}
-        In which it was looked for.
+    model : {"tiny", "smollm2", "facebook/opt-125m"}
+        As in `settings.Lm`. The paper's own model can reproduce a claim; the others cannot.
 
     Raises
     ------
@@ -212,14 +214,16 @@ def seen(verdict: Verdict, model: Literal["the tiny model", "SmolLM2"]) -> Verdi
 
     Examples
     --------
-    >>> seen(beyond(1.2, 1.4, 1.0), "SmolLM2"), seen(beyond(0.9, 1.4, 1.0), "SmolLM2")
-    ('seen in SmolLM2', 'undecided')
+    >>> seen(beyond(1.2, 1.4, 1.0), "smollm2"), seen(beyond(1.2, 1.4, 1.0), "facebook/opt-125m")
+    ('seen in SmolLM2', 'reproduced')
     """
-    named = {"reproduced": f"seen in {model}", "not reproduced": f"not seen in {model}"}
-    named |= {open_: open_ for open_ in ("undecided", "not run here")}
-    if verdict not in named or named[verdict] not in get_args(Verdict):
-        raise ValueError(f"verdict = {verdict!r}, model = {model!r}: allowed are {list(named)}, and models of Verdict")
-    return cast(Verdict, named[verdict])
+    if model not in SEEN_IN:
+        raise ValueError(f"model = {model!r}: allowed are {tuple(SEEN_IN)}")
+    if verdict not in OF_RUNS:
+        raise ValueError(f"verdict = {verdict!r}: allowed are {OF_RUNS}")
+    if SEEN_IN[model] is None or verdict in ("undecided", "not run here"):
+        return verdict
+    return cast(Verdict, f"{'seen' if verdict == 'reproduced' else 'not seen'} in {SEEN_IN[model]}")
 
 
 class Claims:

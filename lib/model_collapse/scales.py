@@ -73,24 +73,58 @@ def _images(settings: Vae) -> Card:
 
 def _language(settings: Lm) -> Card:
     blocks = settings.blocks or BLOCKS[settings.corpus]
-    seconds, memory = _work(settings, blocks)
+    seconds, memory = _work(settings)
     card = {"model": settings.model, "text": TEXTS[settings.corpus]}
     card |= {"blocks of 64 tokens": f"{blocks:,}{'' if settings.blocks else ' (all)'}", "epochs": f"{settings.epochs}"}
     card |= {"batch": f"{settings.batch}", "steps a generation": f"{settings.epochs * -(-blocks // settings.batch):,}"}
     return card, seconds, memory
 
 
-def _work(settings: Lm, blocks: int) -> tuple[float, float]:
+def _work(settings: Lm) -> tuple[float, float]:
     """Seconds per generation and gigabytes, from the products with weights and what is kept; NaN of unknown models."""
     if settings.model not in ARCHITECTURES:
         return float("nan"), float("nan")
     parameters, vocabulary, layers, hidden = ARCHITECTURES[settings.model]
     beams = settings.beams if settings.writing == "beams" else 1
-    flop = 2 * parameters * blocks * LENGTH * (3 * settings.epochs + 1 + beams)
     activations = (136 if settings.precision == "float32" else 68) * layers * hidden
     learning = settings.batch * LENGTH * (12 * vocabulary + activations)  # logits are float32
     writing = LENGTH * LENGTH * (1 + beams) * 8 * layers * hidden
-    return flop / FLOPS, 0.5 + 1e-9 * (28 * parameters + max(learning, writing))
+    return operations(settings) / FLOPS, 0.5 + 1e-9 * (28 * parameters + max(learning, writing))
+
+
+def operations(settings: Vae | Lm) -> float:
+    """Floating-point operations of one generation: products alone, two for each multiply-add.
+
+    A pass backward counts as two forward. Images are decoded anew for every batch; of a language model's blocks each
+    is learned from `epochs` times, read as a prompt once, and continued by each beam.
+
+    Parameters
+    ----------
+    settings : Vae or Lm
+
+    Returns
+    -------
+    float
+        NaN of language models that are not of the book.
+
+    Examples
+    --------
+    >>> from model_collapse.settings import scale
+    >>> f"{operations(scale(Vae, 'colab')):.1e}, {operations(scale(Lm, 'colab')):.1e}"
+    '1.7e+14, 1.4e+15'
+    """
+    if isinstance(settings, Vae):
+        return settings.epochs * settings.digits * 2 * (3 + 0.5) * _multiply_adds(settings.latents)
+    if settings.model not in ARCHITECTURES:
+        return float("nan")
+    beams = settings.beams if settings.writing == "beams" else 1
+    blocks = settings.blocks or BLOCKS[settings.corpus]
+    return 2 * ARCHITECTURES[settings.model][0] * blocks * LENGTH * (3 * settings.epochs + 1 + beams)
+
+
+def _multiply_adds(latents: int) -> int:
+    """Of the VAE's network, encoder and decoder, for one image: four convolutions, three linear maps."""
+    return 2 * 14**2 * 64 * 16 + 2 * 7**2 * 128 * 64 * 16 + 3 * latents * 128 * 7**2
 
 
 def _duration(seconds: float) -> str:
