@@ -14,7 +14,7 @@ SOURCE ?=
 # $(call part,name,command): run one part and print how long it took.
 part = @start=$$(date +%s); $(2); status=$$?; echo "-- $(1): $$(($$(date +%s) - start)) s"; exit $$status
 
-.PHONY: help book notebooks pages colab colab-packages test test-all lint lock bench reference pretrain smollm2 screenshots clean
+.PHONY: help book notebooks pages pdf colab colab-packages test test-all lint lock bench reference pretrain smollm2 screenshots clean
 .DELETE_ON_ERROR:
 
 help:           ## this list
@@ -40,16 +40,20 @@ colab: pages    ## the notebooks that Colab opens, into _build/colab; without so
 colab-packages: $(ENV) ## the list of Colab's own packages anew, and what changed
 	@$(BIN)/python tools/colab_packages.py
 
+pdf: $(ENV)     ## the whole book as _build/pdf/model-collapse.pdf (needs XeLaTeX; says which packages)
+	$(call part,pdf,$(BIN)/python tools/pdf.py)
+
 lint: $(ENV)    ## style and types
 	$(call part,lint,$(BIN)/ruff check && $(BIN)/ruff format --check --quiet && $(BIN)/mypy)
 
 test: lint pages ## every notebook compared, every unit test, every page
 	$(call part,tests,$(BIN)/pytest -n 2 --dist loadscope --durations 8)
 
-test-all: test  ## and what is too slow for every change: 200 kills; language models anew; Colab's notebooks; other processors
+test-all: test  ## and what is too slow for every change: 200 kills; language models anew; Colab's notebooks; the PDF; other processors
 	$(call part,kills,KILLS=200 $(BIN)/pytest tests/test_runs.py -k killed)
 	$(call part,generations anew,ANEW=1 $(BIN)/pytest tests/test_reference.py -k anew)
 	$(call part,published notebooks,FRESH=all ONLINE=1 $(BIN)/pytest tests/test_colab.py -k "fresh or pip")
+	$(call part,whole PDF,WHOLE=1 $(BIN)/pytest tests/test_pdf.py -k whole)
 	$(call part,matrix,$(BIN)/python tools/matrix.py)
 
 bench: $(ENV)   ## the simulators against plain loops, as ratios

@@ -48,7 +48,7 @@ class claim(nodes.Invisible, nodes.Element):  # noqa: N801
 class Outputs:
     """The plugin that gives myst-nb nodes for charts and claims."""
 
-    mime_priority_overrides: ClassVar = [("html", mime, 1) for mime in VEGALITE]
+    mime_priority_overrides: ClassVar = [*(("html", mime, 1) for mime in VEGALITE), ("latex", "image/svg+xml", 1)]
 
     @staticmethod
     def handle_mime(renderer: NbElementRenderer, data: MimeData, inline: bool) -> list[nodes.Element] | None:
@@ -97,7 +97,7 @@ class Proofs(SphinxPostTransform):
     """Mend what sphinx-proof and sphinx-exercise leave: ids that repeat within a page, 'Proof.' in plain type."""
 
     default_priority = 5
-    formats = ("html",)
+    formats = ("html", "latex")
 
     def run(self, **_: Any) -> None:
         """Look at each theorem's and each proof's content."""
