@@ -129,14 +129,16 @@ class Layout(SphinxPostTransform):
         for citation in list(self.document.findall(nodes.citation)):
             _, *rest = citation.children
             text = [child for part in rest for child in part.children]
-            target = nodes.target("", "", ids=citation["ids"])
-            put(citation, [target, nodes.paragraph("", "", raw(HANGING), *text)])
+            target = rf"\hypertarget{{cite.{citation['docname']}:{citation['ids'][0]}}}{{}}"  # where citations lead
+            put(citation, [nodes.paragraph("", "", raw(target + HANGING), *text)])
 
     def box(self, node: nodes.Element) -> None:
         """Give an exercise the target of its links; take proofs and solutions out of boxes, which break badly."""
         if is_exercise_enumerable_node(node):
             place = f"{self.env.sphinx_exercise_registry[node['label']]['docname']}:{node['label']}"
             put(node, [raw(rf"\phantomsection\label{{\detokenize{{{place}}}}}"), node])
+        elif "realtype" in node:  # a theorem, which sphinx-proof labels without a place to jump to
+            put(node, [raw(r"\phantomsection"), node])
         elif isinstance(node, solution_node):
             title, *parts = contents(node)
             put(node, [nodes.rubric("", "", *title.children), *parts])
@@ -174,6 +176,7 @@ def arrange(app: Sphinx, doctree: nodes.document) -> None:
     if app.builder.format != "latex" or app.env.docname != app.config.root_doc:
         return
     first = next(doctree.findall(nodes.section))
+    first["docname"] = app.env.docname  # by which sphinx-proof labels its boxes
     book = nodes.section("", nodes.title(text=app.config.project), first.deepcopy())
     first.replace_self(book)
     title = next(book[1].findall(nodes.title))
