@@ -47,14 +47,15 @@ def test_long_tables_break_over_pages():
     assert not is_long(table([["a"]] * 3))
 
 
-def test_cells_of_a_data_frame_keep_their_spans():
+def test_cells_of_a_data_frame_keep_their_places():
     html = (
         "<table><thead><tr><th></th><th colspan='2'>m</th></tr></thead><tr><th rowspan='2'>i</th><td>1</td><td>2</td>"
     )
     html += "</tr><tr><td>3</td><td>4</td></tr></table>"
     found = data_frame(BeautifulSoup(html, "html.parser").table)
     assert [cell.get("morecols") for cell in found.findall(nodes.entry)][:2] == [None, 1]
-    assert [cell.get("morerows") for cell in found.findall(nodes.entry)][2:4] == [1, None]
+    texts = [[cell.astext() for cell in row.findall(nodes.entry)] for row in found.findall(nodes.row)]
+    assert texts == [["", "m"], ["i", "1", "2"], ["", "3", "4"]]
     assert len(list(found.findall(nodes.thead))) == 1
     assert colspec(found) == "lrr"
 

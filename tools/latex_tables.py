@@ -13,10 +13,24 @@ NUMBER = re.compile(r"[-–−+±]?[\d.,]*(e[-+]?\d+)?%?|NaN|nan|inf|-|–|")
 
 
 def data_frame(html: Tag) -> nodes.table:
-    """Return the table that pandas wrote as HTML."""
-    rows = [nodes.row("", *map(entry, line.find_all(["th", "td"]))) for line in html.find_all("tr")]
+    """Return the table that pandas wrote as HTML; a cell over several rows stands in the first, above empty ones."""
+    rows, below = [], {}  # below: how many rows a cell from above still reaches into, by its place
+    for line in html.find_all("tr"):
+        cells = list(line.find_all(["th", "td"]))
+        row, place = nodes.row(), 0
+        while cells or below.get(place):
+            if below.get(place):
+                below[place] -= 1
+                row += nodes.entry()
+                place += 1
+                continue
+            cell = cells.pop(0)
+            row += entry(cell)
+            below[place] = int(str(cell.get("rowspan", 1))) - 1
+            place += int(str(cell.get("colspan", 1)))
+        rows.append(row)
     heads = len(html.thead.find_all("tr")) if html.thead else 0
-    wide = max(sum(1 + cell.get("morecols", 0) for cell in line) for line in rows)
+    wide = max(sum(1 + cell.get("morecols", 0) for cell in row) for row in rows)
     group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in range(wide)), cols=wide)
     group += [nodes.thead("", *rows[:heads])] if heads else []
     group += nodes.tbody("", *rows[heads:])
@@ -24,10 +38,9 @@ def data_frame(html: Tag) -> nodes.table:
 
 
 def entry(cell: Tag) -> nodes.entry:
-    """Return a cell as wide and high as in HTML."""
-    spans = {key: int(str(cell.get(name, 1))) - 1 for key, name in (("morecols", "colspan"), ("morerows", "rowspan"))}
-    text = nodes.paragraph(text=cell.get_text().strip())
-    return nodes.entry("", text, **{key: span for key, span in spans.items() if span})
+    """Return a cell, as wide as in HTML."""
+    more = int(str(cell.get("colspan", 1))) - 1
+    return nodes.entry("", nodes.paragraph(text=cell.get_text().strip()), **({"morecols": more} if more else {}))
 
 
 def shown(cell: nodes.Node) -> str:
