@@ -14,7 +14,8 @@ SOURCE ?=
 # $(call part,name,command): run one part and print how long it took.
 part = @start=$$(date +%s); $(2); status=$$?; echo "-- $(1): $$(($$(date +%s) - start)) s"; exit $$status
 
-.PHONY: help book notebooks pages pdf colab colab-packages test test-all lint lock bench reference pretrain smollm2 screenshots clean
+.PHONY: help book notebooks pages pdf colab colab-packages test test-all lint lock bench reference pretrain smollm2 \
+  screenshots hooks clean
 .DELETE_ON_ERROR:
 
 help:           ## this list
@@ -43,13 +44,17 @@ colab-packages: $(ENV) ## the list of Colab's own packages anew, and what change
 pdf: $(ENV)     ## the whole book as _build/pdf/model-collapse.pdf (needs XeLaTeX; says which packages)
 	$(call part,pdf,$(BIN)/python tools/pdf.py)
 
+hooks: $(ENV)   ## before each commit, check in seconds: style, types, notebooks in step, no large file
+	@$(BIN)/pre-commit install
+
 lint: $(ENV)    ## style and types
 	$(call part,lint,$(BIN)/ruff check && $(BIN)/ruff format --check --quiet && $(BIN)/mypy)
 
 test: lint pages ## every notebook compared, every unit test, every page
 	$(call part,tests,$(BIN)/pytest -n 2 --dist loadscope --durations 8)
 
-test-all: test  ## and what is too slow for every change: 200 kills; language models anew; Colab's notebooks; the PDF; other processors
+test-all: test  ## and what is too slow for every change: axe-core on every page; kills; models anew; Colab; PDF; processors
+	$(call part,every page for all readers,PAGES=all $(BIN)/pytest -n 2 tests/test_pages.py -k accessible)
 	$(call part,kills,KILLS=200 $(BIN)/pytest tests/test_runs.py -k killed)
 	$(call part,generations anew,ANEW=1 $(BIN)/pytest tests/test_reference.py -k anew)
 	$(call part,published notebooks,FRESH=all ONLINE=1 $(BIN)/pytest tests/test_colab.py -k "fresh or pip")

@@ -38,7 +38,7 @@ def f(x):
 '''
 FILES = {
     "_toc.yml": "root: book/one\nchapters:\n- file: book/two\n- file: book/reader\n- file: book/plain\n",
-    "requirements.lock": "numpy==2\n",
+    "requirements.lock": f"numpy==2\n{stamps.APART}pre-commit==4\n",
     "book/plain.md": "# No cells\n",
     "book/results/numbers.csv": "3,4\n",
     "lib/model_collapse/__init__.py": "",
@@ -119,6 +119,7 @@ EDITS = {
     ),
     "text of a notebook that is read": ("book/one.ipynb", "Text.", "Other text.", {}),
     "lock": ("requirements.lock", "2", "3", dict.fromkeys(("one", "two", "reader"), "requirements.lock changed")),
+    "lock of what no notebook needs": ("requirements.lock", "4", "5", {}),
 }
 
 

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -18,7 +19,8 @@ import figure
 import model_collapse
 
 ROOT = Path(__file__).resolve().parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 LOCK = {
     Requirement(line).name: Requirement(line)
     for line in (ROOT / "requirements.lock").read_text().splitlines()
@@ -30,7 +32,7 @@ CORE = ("process", "discrete", "gaussian", "results", "data")
 
 
 def requirements():
-    extras = PROJECT["optional-dependencies"].values()
+    extras = [*PROJECT["optional-dependencies"].values(), PYPROJECT["dependency-groups"]["dev"]]
     return [Requirement(text) for text in [*PROJECT["dependencies"], *(r for extra in extras for r in extra)]]
 
 
@@ -145,6 +147,28 @@ MAKE = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.M)
 def test_documented_commands_exist(page):
     targets = set(re.findall(r"(?:^|`)make ([a-z0-9-]+)", (ROOT / page).read_text(), re.M))
     assert {"book", "test"} <= targets <= {*MAKE}, f"{page} names make targets that do not exist: {targets - {*MAKE}}"
+
+
+HOOKS = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+
+
+def test_the_hooks_fetch_nothing_and_call_what_the_environment_has():
+    checked = [sys.executable, "-m", "pre_commit", "validate-config", ROOT / ".pre-commit-config.yaml"]
+    assert subprocess.run(checked, check=False).returncode == 0
+    assert [repo["repo"] for repo in HOOKS] == ["local"]
+    for hook in HOOKS[0]["hooks"]:
+        assert hook["language"] == "system", hook
+        program = hook["entry"].split()[0]
+        assert program == "bash" or (ROOT / program).exists() or not (ROOT / ".venv").exists(), hook
+
+
+def test_the_hook_finds_a_large_file(tmp_path):
+    (entry,) = [hook["entry"] for hook in HOOKS[0]["hooks"] if hook["id"] == "large"]
+    (tmp_path / "small").write_bytes(b"x" * 4_000_000)
+    assert subprocess.run([*shlex.split(entry), "small"], cwd=tmp_path, check=False).returncode == 0
+    (tmp_path / "large").write_bytes(b"x" * 4_000_001)
+    found = subprocess.run([*shlex.split(entry), "small", "large"], cwd=tmp_path, capture_output=True, check=False)
+    assert (found.returncode, found.stdout) == (1, b"large\n")
 
 
 def tree_lines():

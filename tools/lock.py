@@ -3,7 +3,10 @@
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+from stamps import APART
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
@@ -16,11 +19,24 @@ ACCELERATOR = re.compile(r"(nvidia-|cuda-|triton)")
 
 
 def resolve() -> str:
-    """Return the text of a fresh lock: the newest versions that pyproject.toml and requirements.in allow."""
+    """Return the text of a fresh lock: the newest versions that pyproject.toml and requirements.in allow.
+
+    What only the group `dev` needs stands at its end, where it makes no notebook stale.
+    """
+    everything = compiled("--group", "dev")
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as same:
+        same.writelines(everything)
+        same.flush()
+        notebooks = compiled("--constraint", same.name)
+    return "".join([HEADER, *notebooks, APART, *(line for line in everything if line not in notebooks)])
+
+
+def compiled(*more: str) -> list[str]:
+    """Return the lines of a resolution, with these options."""
     options = "--universal --fork-strategy fewest --python-version 3.11 --all-extras --no-header --no-annotate --quiet"
-    command = ["uv", "pip", "compile", *options.split(), "pyproject.toml", "requirements.in"]
+    command = ["uv", "pip", "compile", *options.split(), *more, "pyproject.toml", "requirements.in"]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    return HEADER + "".join(x for x in done.stdout.splitlines(keepends=True) if not ACCELERATOR.match(x))
+    return [line for line in done.stdout.splitlines(keepends=True) if not ACCELERATOR.match(line)]
 
 
 def pins(text: str) -> dict[str, str]:
