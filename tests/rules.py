@@ -198,12 +198,12 @@ SKELETON = {
 
 def has_the_skeleton(notebook: NotebookNode) -> Iterator[str]:
     """The parts of a chapter stand in their order."""
-    text, end = document(notebook), 0
+    text, end, before = document(notebook), 0, "the beginning"
     for part, pattern in SKELETON.items():
         if match := re.compile(pattern, re.M).search(text, end):
-            end = match.end()
+            end, before = match.end(), part
         elif part != AGAINST or re.search(pattern, text, re.M):
-            yield f"{part} is missing, or does not come after what stands before it in the skeleton"
+            yield f"{part} is missing: it comes after {before} (see CONTRIBUTING.md, 'How a chapter is written')"
 
 
 def section(notebook: NotebookNode, title: str) -> str:

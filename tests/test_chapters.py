@@ -1,5 +1,6 @@
 """Every chapter is in step with its text, executed, fresh, and keeps the rules of `rules`; and the rules bite."""
 
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -42,6 +43,20 @@ def test_the_notebook_gives_its_text_and_the_text_its_notebook(name: str) -> Non
     assert [(c.cell_type, c.source, c.metadata) for c in notebook.cells] == [
         (c.cell_type, c.source, c.metadata) for c in cells
     ]
+
+
+def complaints(name: str, rule: rules.Rule) -> str:
+    """What a rule says of a chapter, with the line of the text at which a cell begins; '' if it keeps the rule."""
+    notebook, text = stored(CHAPTERS[name]), CHAPTERS[name].twin.read_text(encoding="utf8")
+    return located("; ".join(rule(notebook)), notebook, text, f"book/text/{name}.md")
+
+
+def located(problems: str, notebook: NotebookNode, text: str, file: str) -> str:
+    """Put before the problems the file in which they lie, and after each cell's name its line there."""
+    starts = {cell.id: text.find(cell.source) for cell in notebook.cells if cell.source}
+    lines = {name: text.count("\n", 0, start) + 1 for name, start in starts.items() if start >= 0}
+    named = re.sub(r"cell-\d+", lambda m: f"{m[0]} (line {lines[m[0]]})" if m[0] in lines else m[0], problems)
+    return problems and f"{file}: {named}"
 
 
 # Every cell that widens its tolerance, so that a new one is seen in review: (chapter, cell, rtol).
@@ -92,22 +107,19 @@ def words(svg: str) -> list[str]:
 @pytest.mark.parametrize("rule", rules.COMMON, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_every_page(name: str, rule: rules.Rule) -> None:
-    found = list(rule(stored(CHAPTERS[name])))
-    assert not found, f"book/text/{name}.md: " + "; ".join(found)
+    assert not complaints(name, rule), complaints(name, rule)
 
 
 @pytest.mark.parametrize("rule", rules.CHAPTER, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("name", TEACHING)
 def test_every_chapter_that_teaches(name: str, rule: rules.Rule) -> None:
-    found = list(rule(stored(CHAPTERS[name])))
-    assert not found, f"book/text/{name}.md: " + "; ".join(found)
+    assert not complaints(name, rule), complaints(name, rule)
 
 
 @pytest.mark.parametrize("rule", rules.JUDGING, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("name", JUDGING)
 def test_every_chapter_that_judges(name: str, rule: rules.Rule) -> None:
-    found = list(rule(stored(CHAPTERS[name])))
-    assert not found, f"book/text/{name}.md: " + "; ".join(found)
+    assert not complaints(name, rule), complaints(name, rule)
 
 
 def test_every_notebook_has_a_text_and_a_place_in_the_contents() -> None:
@@ -283,6 +295,18 @@ def test_a_good_chapter_breaks_no_rule() -> None:
 def test_a_rule_finds_what_the_text_breaks(old: str, new: str, rule: str) -> None:
     assert old in GOOD
     assert rule in broken(GOOD.replace(old, new, 1))
+
+
+def test_a_complaint_says_what_is_missing_and_where_to_look() -> None:
+    text = GOOD.replace("## Summary", "## Summing up").replace("draw(1)", "draw(1)\n" * 26, 1)
+    notebook = notebook_of(text)
+    (missing,) = rules.has_the_skeleton(notebook)
+    assert missing.startswith(
+        "a section 'Summary' is missing: it comes after a section 'Against the paper' (see CONTRIBUTING"
+    )
+    (long,) = rules.has_short_cells(notebook)
+    line = text.splitlines().index("draw(1)") + 1
+    assert re.fullmatch(rf"one.md: cell-\d+ \(line {line}\) has 26 lines.*", located(long, notebook, text, "one.md"))
 
 
 def test_a_section_against_the_paper_stands_in_its_place_or_nowhere() -> None:
