@@ -36,7 +36,8 @@ def main() -> None:
     folder = html.parent / "screenshots"
     folder.mkdir(exist_ok=True)
     with browser.launched() as chromium:
-        for page_file in sorted(html.glob("book/*.html")):
+        pages = [*sorted(html.glob("book/*.html")), html / "genindex.html", html / "search.html"]
+        for page_file in pages:
             if not sys.argv[1:] or page_file.stem in sys.argv[1:]:
                 picture(chromium, page_file, folder / page_file.stem)
     print(f"pictures in {folder}")
