@@ -1,8 +1,12 @@
-"""Let pytest execute every notebook and compare all of its outputs with the stored ones (see tests/comparing.py)."""
+"""Let pytest execute every notebook and compare all of its outputs with the stored ones (see tests/comparing.py).
+
+At the end it reports how soon the pages showed something.
+"""
 
 import os
 from collections import defaultdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -13,6 +17,8 @@ from execute import THREADS
 
 for name, count in THREADS.items():
     os.environ.setdefault(name, count)  # kernels inherit it; tools/matrix.py sets other counts
+
+PAINT = "first contentful paint, ms"  # tests/test_pages.py records it under this name
 
 
 class Cell(IPyNbCell):
@@ -49,3 +55,15 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Any:
     """Put our notebooks in the place of nbval's."""
     found = yield
     return [Notebook.from_parent(parent, path=file_path) if isinstance(x, IPyNbFile) else x for x in found]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Report the times at which pages first showed something: too uneven between machines to be judged."""
+    reports = [report for key in ("passed", "failed") for report in terminalreporter.stats.get(key, [])]
+    paints = {r.nodeid: value for r in reports for key, value in r.user_properties if key == PAINT and value}
+    if paints:
+        slowest = max(paints, key=paints.__getitem__)
+        terminalreporter.write_line(
+            f"{PAINT}: median {median(paints.values()):.0f} of {len(paints)} pages, "
+            f"slowest {paints[slowest]:.0f} ({slowest.rpartition('[')[2].rstrip(']')})"
+        )

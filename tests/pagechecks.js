@@ -49,6 +49,14 @@
     return [`scrolls sideways at ${width} pixels: ${names}`];
   },
 
+  /** Bytes that the page and all that it loads took on their way, and milliseconds until its first content was seen. */
+  async cost() {
+    await document.fonts.ready;
+    const loaded = ["navigation", "resource"].flatMap((kind) => performance.getEntriesByType(kind));
+    const bytes = loaded.reduce((sum, entry) => sum + entry.transferSize, 0);
+    return { bytes, paint: performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? null };
+  },
+
   /** What does not belong on paper. */
   printed() {
     const bars = ".bd-sidebar-primary, .bd-sidebar-secondary, .header-article, .copybtn, .toggle-button";

@@ -1,14 +1,22 @@
 """What may be wrong with a page in a browser: each check returns its faults, a line each (none for a good page)."""
 
+import re
+from functools import cache
 from pathlib import Path
 
+import axe_playwright_python
 from playwright.sync_api import BrowserContext, Page, Request, Route
 
 from browser import settle
 
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
+PAINT = "first contentful paint, ms"  # the name under which tests record it, for the report at the end (conftest.py)
 CONTRAST = 4.5  # of text to its background: WCAG 2.2, 1.4.3
+
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")  # the package is used as a carrier of axe-core alone
+GRAVE = ("serious", "critical")
+WORDS = re.compile(r"\w+\W+\w+")  # two at least
 
 PROBES = (Path(__file__).parent / "pagechecks.js").read_text(encoding="utf8").rstrip()
 
@@ -126,3 +134,73 @@ def unscripted(context: BrowserContext, address: str) -> list[str]:
     charts, pictures = page.locator("div.chart").count(), page.locator("div.chart img[alt]").all()
     shown = [p for p in pictures if p.evaluate("async (i) => (await i.decode(), i.naturalWidth > 0)")]
     return [] if len(shown) == charts else [f"without scripts {charts - len(shown)} charts have no picture"]
+
+
+def described(page: Page) -> list[str]:
+    """Ask what a screen reader finds in each chart: one image with a description; the keyboard reaches each control."""
+    faults = []
+    for i, chart in enumerate(page.locator("div.chart:visible").all(), 1):
+        images = chart.get_by_role("img")  # as the accessibility tree has it: nothing hidden, nothing inside an image
+        if images.count() != 1 or chart.get_by_role("img", name=WORDS).count() != 1:
+            faults.append(f"chart {i} is {images.count()} images to a screen reader, not one with a description")
+        for control in chart.locator("input, select").all():
+            control.focus()
+            if not control.evaluate("(e) => e === document.activeElement && e.tabIndex >= 0"):
+                faults.append(f"chart {i}: the keyboard does not reach its control")
+    return faults
+
+
+@cache
+def axe() -> str:
+    """Return axe-core's script."""
+    return AXE.read_text(encoding="utf8")
+
+
+def accessible(page: Page) -> list[str]:
+    """Let axe-core look at the page, in light, in dark and as on a phone: what is serious or critical is a fault.
+
+    All three are one document: in dark it is the colours that differ, on a phone it is what must scroll.
+    """
+    page.evaluate(axe())
+    faults = violations(page, "light")
+    show(page, "dark")
+    faults += violations(page, "dark", "color-contrast", "link-in-text-block")
+    show(page, "light")
+    page.set_viewport_size(PHONE)
+    page.evaluate(NEXT_FRAMES)
+    settle(page)
+    faults += violations(page, "phone", "scrollable-region-focusable", "target-size")
+    page.set_viewport_size(DESK)
+    return faults
+
+
+def violations(page: Page, where: str, *rules: str) -> list[str]:
+    """Return what axe-core finds of these rules (all of WCAG's A and AA, and good practice, without any)."""
+    page.evaluate("() => document.getAnimations().forEach((a) => a.finish())")  # no colour on its way to another
+    options = {"resultTypes": ["violations"], "preload": False} | ({"runOnly": list(rules)} if rules else {})
+    faults = []
+    for found in page.evaluate("(options) => axe.run(options).then((r) => r.violations)", options):
+        places = [f"{node['target'][-1]}: {node['html'][:90]}" for node in found["nodes"]]
+        if found["impact"] in GRAVE:
+            several = f"{found['id']}, {len(places)} places"
+            faults.append(f"{where}: {found['impact']}: {found['help']} ({several}): {'; '.join(places[:3])}")
+    return faults
+
+
+def cost(page: Page) -> tuple[int, float | None]:
+    """Return what the page and all that it loaded took, in bytes, and when it first showed something, in ms.
+
+    It must have been served: for files the browser counts no bytes.
+    """
+    spent = page.evaluate(f"{PROBES}.cost()")
+    return spent["bytes"], spent["paint"]
+
+
+def copied(page: Page, blocks: str) -> list[str]:
+    """Press each button that copies, in the blocks that a selector names; return what then is in the clipboard."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    texts = []
+    for button in page.locator(blocks).locator("button.copybtn").all():
+        button.dispatch_event("click")
+        texts.append(page.evaluate("() => navigator.clipboard.readText()"))
+    return texts

@@ -1,8 +1,10 @@
 """Every page of the built book in headless Chromium, without a network; and its files: links, sizes, downloads.
 
-Without a browser the pages are left out, and pytest says so; under CI=true their absence fails.
+axe-core looks at one chapter, and with PAGES=all at every page. When pages first showed something is reported at the
+end. Without a browser the pages are left out, and pytest says so; under CI=true their absence fails.
 """
 
+import ast
 import os
 from functools import cache
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -13,15 +15,34 @@ from bs4 import BeautifulSoup
 
 from browser import NAMES, find, launched, served, settle
 from build import ROOT, build_pages
-from execute import files_in
-from pagechecks import DESK, answering, narrow, opened, printed, standing, themed, unscripted, watched
+from execute import files_in, read_notebook
+from pagechecks import (
+    DESK,
+    PAINT,
+    accessible,
+    answering,
+    copied,
+    cost,
+    described,
+    narrow,
+    opened,
+    printed,
+    standing,
+    themed,
+    unscripted,
+    watched,
+)
+from stamps import code_cells
 
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 CONTENTS = files_in(TOC)
 CHAPTERS = [name for name in CONTENTS if (ROOT / f"{name}.ipynb").exists()]
 PAGES = [*CONTENTS, "genindex", "search"]
-CHECKS = [standing, themed, printed, opened, answering, narrow]  # narrow: with everything opened
+JUDGED = PAGES if os.environ.get("PAGES") == "all" else ["book/lab"]  # by axe-core
+CHECKS = [standing, themed, printed, opened, described, answering, narrow]  # narrow: with everything opened
 BYTES = 500_000  # of a page's own data: what it loads beside what all pages share
+TRANSFER = 4_000_000  # of a page and all that it loads, uncompressed
+UNSEEN = {"remove-cell", "remove-input"}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +86,46 @@ def test_page_comes_up_and_answers(name, scheme, site, bases, context):
     for check in CHECKS if scheme == "file" else [standing]:
         faults += check(page)
     assert not faults, "\n".join([f"{name} ({scheme}):", *faults])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_comes_soon(name, bases, context, record_property):
+    page, _ = watched(context, bases["http"])
+    page.goto(f"{bases['http']}/{name}.html")
+    settle(page)
+    size, paint = cost(page)
+    record_property(PAINT, paint)
+    assert size <= TRANSFER, f"{name} and what it loads: {size} bytes; allowed are {TRANSFER}"
+    assert paint, f"{name} showed nothing"
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_page_is_accessible(name, bases, context):
+    page, _ = watched(context, bases["file"])
+    page.goto(f"{bases['file']}/{name}.html")
+    settle(page)
+    faults = [*opened(page), *accessible(page)]
+    assert not faults, "\n".join([f"{name}:", *faults])
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_copy_buttons_give_each_cell_as_it_is(name, bases, context):
+    notebook = read_notebook(ROOT / f"{name}.ipynb")
+    shown = [cell.source for cell in code_cells(notebook) if not UNSEEN & set(cell.metadata.get("tags", []))]
+    page, _ = watched(context, bases["http"])
+    page.goto(f"{bases['http']}/{name}.html")
+    settle(page)
+    opened(page)
+    assert copied(page, ".cell_input") == shown
+
+
+@pytest.mark.parametrize("name", [name for name in CONTENTS if name not in CHAPTERS])
+def test_copy_buttons_give_code_without_prompts_and_outputs(name, bases, context):
+    page, _ = watched(context, bases["http"])
+    page.goto(f"{bases['http']}/{name}.html")
+    settle(page)
+    for text in copied(page, ".highlight-python, .highlight:has(.gp)"):
+        ast.parse(text)  # SyntaxError where a prompt or a traceback is left
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -159,13 +220,14 @@ CHART = """<div class="chart"><script type="application/json">{
 "encoding": {"x": {"field": "x", "type": "quantitative"}, "y": {"field": "y", "type": "quantitative"},
 "size": {"value": {"expr": "dot"}}}}</script>
 <noscript><img alt="Two points." src="_static/logo.svg"></noscript></div>"""
-GOOD = f"""<!DOCTYPE html><html data-theme="light"><meta charset="utf-8"><title>A page</title>
+GOOD = f"""<!DOCTYPE html><html lang="en" data-theme="light"><meta charset="utf-8"><title>A page</title>
 <link rel="stylesheet" href="_static/book.css">
 <script>matchMedia("(prefers-color-scheme: dark)").addEventListener("change",
   (e) => {{ document.documentElement.dataset.theme = e.matches ? "dark" : "light"; }});</script>
 <script defer src="_static/vega.js"></script><script defer src="_static/charts.js"></script>
 <script defer src="_static/pages.js"></script>
-<body style="margin: 0; background: var(--pst-color-background, white)"><article class="bd-article">
+<style>body {{ margin: 0; background: var(--pst-color-background, white); color: var(--pst-color-text-base, black) }}
+a {{ color: inherit }}</style><body><article class="bd-article">
 <p id="here">Text and <a href="#here">a link</a>.</p>{CHART}
 <details><summary>More</summary>{CHART}</details></article></body></html>"""
 WIDE = '<div style="width: 900px">wide</div>'
@@ -192,6 +254,18 @@ FAULTS = {  # what is changed in the good page, into what, the check that must f
     "unreadable": (END, f"<style>.chart svg text {{fill: #999 !important}}</style>{END}", themed, "hardly readable"),
     "dark on dark": ("_static/book.css", "_static/narrow.css", themed, "charts look the same in light and dark"),
     "dead slider": ('"size": {"value": {"expr": "dot"}}', '"size": {"value": 30}', answering, "changes nothing"),
+    "hidden chart": ('<div class="chart">', '<div class="chart" aria-hidden="true">', described, "is 0 images"),
+    "mute chart": ("Two points.", "Chart", described, "not one with a description"),
+    "no keyboard": ('<div class="chart">', '<div class="chart" inert>', described, "the keyboard does not reach"),
+    "no name": (END, f"<button></button>{END}", accessible, "light: critical: Buttons must have discernible text"),
+    "pale": (END, f'<p style="color: #999; background: #eee">pale</p>{END}', accessible, "light: serious: Elements"),
+    "pale in dark": (END, f'<p style="color: #222">dim</p>{END}', accessible, "dark: serious: Elements must meet"),
+    "out of reach": (
+        END,
+        f'<p style="overflow: auto; white-space: nowrap">{"wide " * 99}</p>{END}',
+        accessible,
+        "phone: serious: Scrollable",
+    ),
     "prints dark": ("_static/pages.js", "_static/charts.js", printed, "prints dark"),
 }
 
@@ -219,7 +293,7 @@ def faults_of(context, folder, *checks):
 
 def test_a_good_page_has_no_fault(context, small):
     folder = small(GOOD)
-    assert faults_of(context, folder, *CHECKS) == []
+    assert faults_of(context, folder, *CHECKS, accessible) == []
     assert broken_links(folder) == []
 
 
@@ -251,6 +325,35 @@ def test_a_heavy_page_is_found(small):
     folder = small(GOOD + '<img src="heavy.svg">')
     (folder / "heavy.svg").write_text("x" * BYTES)
     assert own_bytes(folder / "index.html") > BYTES
+
+
+def test_a_heavy_transfer_is_found(context, small):
+    folder = small(GOOD + '<img src="heavy.svg" alt="">')
+    (folder / "heavy.svg").write_text("x" * TRANSFER)
+    with served(folder) as address:
+        page = context.new_page()
+        page.goto(f"{address}/index.html")
+        size, paint = cost(page)
+    assert size > TRANSFER
+    assert paint > 0
+
+
+EXAMPLE = """<div class="highlight"><pre><span class="gp">&gt;&gt;&gt; </span>def f(x):
+<span class="gp">... </span>    return 1 / x
+<span class="gt">Traceback (most recent call last):</span>
+ZeroDivisionError: division by zero
+<span class="gp">&gt;&gt;&gt; </span>f(1)
+<span class="go">1.0</span>
+</pre></div>"""
+SCRIPTS = ("documentation_options", "clipboard.min", "copybutton")
+COPYING = "".join(f'<script src="_static/{name}.js"></script>' for name in SCRIPTS)
+
+
+def test_a_copied_example_has_neither_prompts_nor_outputs(context, small):
+    page = context.new_page()
+    page.goto((small(GOOD.replace(END, EXAMPLE + END).replace("</html>", f"{COPYING}</html>")) / "index.html").as_uri())
+    page.wait_for_selector("button.copybtn", state="attached")
+    assert copied(page, ".highlight") == ["def f(x):\n    return 1 / x\nf(1)"]
 
 
 def test_a_missing_picture_is_found(chromium, small):
