@@ -55,7 +55,7 @@ def located(problems: str, notebook: NotebookNode, text: str, file: str) -> str:
     """Put before the problems the file in which they lie, and after each cell's name its line there."""
     starts = {cell.id: text.find(cell.source) for cell in notebook.cells if cell.source}
     lines = {name: text.count("\n", 0, start) + 1 for name, start in starts.items() if start >= 0}
-    named = re.sub(r"cell-\d+", lambda m: f"{m[0]} (line {lines[m[0]]})" if m[0] in lines else m[0], problems)
+    named = re.sub(rf"\b({'|'.join(lines)})\b", lambda name: f"{name[0]} (line {lines[name[0]]})", problems)
     return problems and f"{file}: {named}"
 
 
@@ -306,7 +306,7 @@ def test_a_complaint_says_what_is_missing_and_where_to_look() -> None:
     )
     (long,) = rules.has_short_cells(notebook)
     line = text.splitlines().index("draw(1)") + 1
-    assert re.fullmatch(rf"one.md: cell-\d+ \(line {line}\) has 26 lines.*", located(long, notebook, text, "one.md"))
+    assert re.fullmatch(rf"one.md: \S+ \(line {line}\) has 26 lines.*", located(long, notebook, text, "one.md"))
 
 
 def test_a_section_against_the_paper_stands_in_its_place_or_nowhere() -> None:

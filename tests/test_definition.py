@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from execute import MYST, chapters
+from model_collapse import reference
 from model_collapse.process import Family, generations
 from model_collapse.results import Claim, Claims, proof
 from rules import NOT_JUDGING
@@ -49,7 +50,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a notebook for each chapter that the ledger reads, one claim in each."""
     for name in judging():
         write(tmp_path, name, claim(name))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reference, "BOOK", tmp_path)
     return tmp_path
 
 
