@@ -1,5 +1,6 @@
 """The teacher's page and the exercises say the same: which there are, of which level, with what solution and check."""
 
+import json
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -70,6 +71,42 @@ def test_level_and_points_agree_with_the_exercise(label):
     assert bool(check) == (label in CHECKED)
     parts = re.findall(r"\((\d+)\)", re.sub(r"\$.*?\$", "", whole))
     assert sum(map(int, parts)) == int(points), "the parts of a full answer"
+
+
+def numbers(text):
+    """Numbers with at least three digits or a decimal point, as (value, decimals), without the points in brackets."""
+    bare = re.sub(r"\(\d+\)", "", text).replace("{,}", ",")
+    found = re.findall(r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?", bare)
+    return [(float(x.replace(",", "")), len(x.partition(".")[2])) for x in found if "." in x or len(x) > 2]
+
+
+def solved(label):
+    """What an exercise and its solution show on the page, outputs and all."""
+    notebook = json.loads((ROOT / "book" / f"{EXERCISES[label].chapter}.ipynb").read_text("utf8"))
+    shown = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if not shown:
+            source = source.partition(f":label: {label}\n")[2]
+        if source:
+            shown.append(source)
+            plain = (out.get("text") or out.get("data", {}).get("text/plain", []) for out in cell.get("outputs", []))
+            shown += ["".join(lines) for lines in plain]
+        if shown and "{solution-end}" in source:
+            return "\n".join(shown)
+    raise AssertionError(f"{label}: no solution in the notebook")
+
+
+@pytest.mark.parametrize("label", EXERCISES)
+def test_numbers_of_the_marking_guide_are_those_of_the_solution(label):
+    shown = [float(x.replace(",", "")) for x in re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?", solved(label))]
+    for value, decimals in numbers(MARKED[label][5]):
+        near = 0.5 * 10**-decimals + 1e-9
+        assert any(abs(y * unit - value) <= near for y in shown for unit in (1, 100)), value
+
+
+def test_many_numbers_of_the_marking_guide_are_compared():
+    assert sum(len(numbers(match[5])) for match in MARKED.values()) > 60
 
 
 @pytest.mark.parametrize("label", EXERCISES)
