@@ -53,12 +53,14 @@ lint: $(ENV)    ## style and types
 test: lint pages ## every notebook compared, every unit test, every page
 	$(call part,tests,$(BIN)/pytest -n 2 --dist loadscope --durations 8)
 
-test-all: test  ## and what is too slow for every change: axe-core on every page; kills; models anew; Colab; PDF; processors
+test-all: test  ## and what is too slow for every change: axe-core on every page; kills; models anew; Colab; PDF; old versions; processors
 	$(call part,every page for all readers,PAGES=all $(BIN)/pytest -n 2 tests/test_pages.py -k accessible)
 	$(call part,kills,KILLS=200 $(BIN)/pytest tests/test_runs.py -k killed)
 	$(call part,generations anew,ANEW=1 $(BIN)/pytest tests/test_reference.py -k anew)
 	$(call part,published notebooks,FRESH=all ONLINE=1 $(BIN)/pytest tests/test_colab.py -k "fresh or pip")
 	$(call part,whole PDF,WHOLE=1 $(BIN)/pytest tests/test_pdf.py -k whole)
+	$(call part,oldest versions,PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/versions.py oldest)
+	$(call part,versions of Colab,PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/versions.py colab)
 	$(call part,matrix,$(BIN)/python tools/matrix.py)
 
 bench: $(ENV)   ## the simulators against plain loops, as ratios

@@ -35,16 +35,17 @@ def interpreter():
     )
 
 
-def make_venv(python):
-    """Create .venv, or leave one that works as it is."""
-    inside = os.path.join(VENV, "bin", "python")
+def make_venv(python, place=None):
+    """Create .venv, or an environment at another place, or leave one that works as it is."""
+    place = place or VENV
+    inside = os.path.join(place, "bin", "python")
     if os.path.exists(inside) and run([inside, "-c", IN_RANGE]) == 0 and run([inside, "-m", "pip", "--version"]) == 0:
         return inside
-    shutil.rmtree(VENV, ignore_errors=True)
+    shutil.rmtree(place, ignore_errors=True)
     if run([python, "-c", "import ensurepip, venv"]) != 0:
         stop("%s has no venv module. On Debian and Ubuntu: apt install python3-venv; then call make again" % python)
-    if run([python, "-m", "venv", VENV]) != 0:
-        stop("could not create %s (free space? rights?). The reason stands in %s" % (VENV, LOG))
+    if run([python, "-m", "venv", place]) != 0:
+        stop("could not create %s (free space? rights?). The reason stands in %s" % (place, LOG))
     return inside
 
 
@@ -54,15 +55,15 @@ def run(command):
         return subprocess.call(command, stdout=log, stderr=log, cwd=ROOT)
 
 
-def install(inside):
-    """Install the lock, then the library without asking for anything more."""
+def install(inside, versions="requirements.lock", library=True):
+    """Install the lock, or other versions, then the library without asking for anything more."""
     pip = [inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    if run(pip + ["-r", "requirements.lock"]) != 0:
+    if run(pip + ["-r", versions]) != 0:
         stop(
-            "installing requirements.lock failed, often a broken download: call make again, it goes on from there. "
-            "The reason stands in %s" % LOG
+            "installing %s failed, often a broken download: call make again, it goes on from there. "
+            "The reason stands in %s" % (versions, LOG)
         )
-    if run(pip + ["--no-deps", "--no-build-isolation", "--editable", "."]) != 0:
+    if library and run(pip + ["--no-deps", "--no-build-isolation", "--editable", "."]) != 0:
         stop("installing the library itself failed. The reason stands in %s" % LOG)
 
 

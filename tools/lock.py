@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from stamps import APART
@@ -31,10 +32,12 @@ def resolve() -> str:
     return "".join([HEADER, *notebooks, APART, *(line for line in everything if line not in notebooks)])
 
 
-def compiled(*more: str) -> list[str]:
-    """Return the lines of a resolution, with these options."""
-    options = "--universal --fork-strategy fewest --python-version 3.11 --all-extras --no-header --no-annotate --quiet"
-    command = ["uv", "pip", "compile", *options.split(), *more, "pyproject.toml", "requirements.in"]
+def compiled(*more: str, python: str = "3.11", extras: Iterable[str] = ()) -> list[str]:
+    """Return the lines of a resolution with these options, for this Python or newer; without extras, of all of them."""
+    options = "--universal --fork-strategy fewest --no-header --no-annotate --quiet"
+    chosen = [f"--extra={name}" for name in extras] or ["--all-extras"]
+    command = ["uv", "pip", "compile", *options.split(), "--python-version", python, *chosen, *more]
+    command += ["pyproject.toml", "requirements.in"]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     return [line for line in done.stdout.splitlines(keepends=True) if not ACCELERATOR.match(line)]
 
