@@ -24,6 +24,7 @@ from model_collapse.corpus import blocks, corpus
 from model_collapse.diversity import compression, diversity
 from model_collapse.fine_tuning import train_epoch
 from model_collapse.language_measures import block_losses
+from model_collapse.own_run import speed
 from model_collapse.pretrained import pretrained
 from model_collapse.settings import Lm
 from model_collapse.writing import Written, beams
@@ -83,7 +84,7 @@ def fine_tuning() -> list[Row]:
     theirs = seconds(lambda rng: authors_epoch(other, others, data), REPEATS)
     ours = seconds(lambda rng: our_epoch(own, steps, data, rng, settings), REPEATS)
     operations = 6 * model.num_parameters() * data.numel()
-    top = peak(torch.bfloat16 if DEVICE == "cuda" else torch.float32)
+    top = speed("bfloat16" if DEVICE == "cuda" else "float32")
     torch.set_num_threads(threads)
     what = f"{len(data)} blocks, {name}, {DEVICE}, batch {settings.batch}"
     rate = f"language: fine-tuning {data.numel() / ours:,.0f} tokens/s"
@@ -204,20 +205,8 @@ def least(model: PreTrainedModel, batch: int) -> Floor:
     shared = getattr(config, "num_key_value_heads", config.num_attention_heads) / config.num_attention_heads
     kept = 2 * config.num_hidden_layers * config.hidden_size * shared * sum(positions)
     read = kept * BLOCKS + model.num_parameters() * NEW * (BLOCKS / batch)
-    return Floor(2 * products * BLOCKS, read * model.dtype.itemsize, peak(model.dtype), bandwidth())
-
-
-def peak(dtype: torch.dtype) -> float:
-    """Operations a second that a product of square matrices reaches."""
-    size, products = (16_384, 20) if DEVICE == "cuda" else (2_048, 1)
-    square = torch.ones(size, size, device=DEVICE, dtype=dtype)
-
-    def multiply() -> float:
-        for _ in range(products):
-            product = square @ square
-        return product[0, 0].item()
-
-    return 2 * products * size**3 / seconds(lambda rng: multiply(), 3)
+    top = speed(str(model.dtype).removeprefix("torch."))
+    return Floor(2 * products * BLOCKS, read * model.dtype.itemsize, top, bandwidth())
 
 
 def bandwidth() -> float:

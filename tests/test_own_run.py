@@ -8,11 +8,10 @@ from model_collapse.experiments import build
 from model_collapse.own_run import own_run, plan
 from model_collapse.reference import read
 from model_collapse.runs import folder_of
-from model_collapse.scales import operations, scale_card
+from model_collapse.scales import T4, operations, scale_card
 from model_collapse.settings import Gmm, Lm, Vae, scale
 
 SHORT = Gmm(n=50, last_generation=3)
-T4 = {"float32": 8.1e12, "half": 65e12}  # operations per second, as its maker states them
 
 
 @pytest.fixture
@@ -81,6 +80,7 @@ def test_too_small_a_memory_names_a_smaller_batch(tmp_path, said, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(module, "_gpu", lambda: True)
+    monkeypatch.setattr(module, "speed", lambda numbers: 1e12)
     with pytest.raises(RuntimeError, match=r"batch = 256: too large .* replace\(settings, batch=128\)"):
         own_run(Vae(), 0, exhausted, out=tmp_path, say=said.append)
 
@@ -104,7 +104,8 @@ def test_a_free_t4_takes_the_colab_scale_in_an_hour(kind):
 
 
 def test_time_is_a_range_from_the_speed_that_is_measured(monkeypatch):
-    monkeypatch.setattr(module, "_speed", lambda half: 1e13 if half else 1e12)
+    monkeypatch.setattr(module, "_gpu", lambda: True)
+    monkeypatch.setattr(module, "speed", {"float16": 1e13, "float32": 1e12}.__getitem__)
     needed = 11 * operations(Vae()) / 1e12 / 60
     assert f"time: {2 * needed:.0f} to {10 * needed:.0f} minutes, at 50% to 10% of 1 TFLOP/s" in plan(Vae(), 0, "runs")
     assert "of 10 TFLOP/s" in plan(scale(Lm, "colab"), 0, "runs")

@@ -15,7 +15,7 @@ TARGET = re.compile(r"\(([\w-]+)\)=")
 ROLE = re.compile(r"\{([a-z:]+)\}`([^`]+)`|(`+)(?!`).+?(?<!`)\3(?!`)", re.S)  # or code, which is passed over
 CITATION = re.compile(r"\{(cite(?::[tp])?)\}`([^`]+)`")
 FORMULA = re.compile(r"\$\$(.+?)\$\$(?: *\(([\w-]+)\))?", re.S)
-CHAPTER = re.compile(r"\]\(([\w-]+)\.ipynb\)")
+CHAPTER = re.compile(r"\[([^\[\]]*)\]\(([\w-]+)\.(ipynb|md)\)")
 ADMONITIONS = {"admonition", "note", "tip", "hint", "important", "warning"}
 CELL, SOLUTION = "\f", "\fsolution"  # lines at which a new cell begins
 
@@ -120,7 +120,7 @@ class Chapter:
         """
         text = "\n".join(self.blocks(source.splitlines()))
         text = ROLE.sub(self.role, FORMULA.sub(self.formula, text))
-        return CHAPTER.sub(lambda m: f"]({self.address(m[1])})", text)
+        return CHAPTER.sub(lambda m: self.link(*m.groups()), text)
 
     def blocks(self, lines: list[str]) -> Iterator[str]:
         """Yield the lines of a text, with every directive resolved."""
@@ -196,6 +196,10 @@ class Chapter:
         if name not in self.pages.labels:
             raise ValueError(f"{self.name}: the built pages have nothing labelled {name!r}")
         return self.pages.labels[name]
+
+    def link(self, title: str, page: str, kind: str) -> str:
+        """Return a link to another page; where there are no pages, only chapters can be led to."""
+        return f"[{title}]({self.address(page)})" if kind == "ipynb" or self.pages.address else title
 
     def address(self, chapter: str, anchor: str = "") -> str:
         """Return the address of a chapter: of its page, or of the notebook beside this one."""

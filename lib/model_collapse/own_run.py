@@ -2,6 +2,7 @@
 
 from math import isnan
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +16,6 @@ from model_collapse.settings import Gmm, Lm, Settings, scale_of
 
 DRIVE = Path("/content/drive/MyDrive")  # where Colab mounts a reader's Drive
 SHARES = 0.5, 0.1  # of a device's speed in large products, what training may reach: the shortest and the longest time
-SIZE = 4_096  # of the square matrices by which that speed is measured
 
 
 def own_run(
@@ -99,9 +99,9 @@ def plan(settings: Settings, seed: int, out: str | Path) -> str:
 def _time(settings: Settings, on_a_core: Any) -> str:
     if isinstance(settings, Gmm) or isnan(needed := operations(settings)):
         return f"{on_a_core} on one processor core"
-    speed = _speed(half=isinstance(settings, Lm) and settings.precision == "half")
-    low, high = ((settings.last_generation + 1) * needed / speed / share / 60 for share in SHARES)
-    return f"{low:.0f} to {high:.0f} minutes, at {SHARES[0]:.0%} to {SHARES[1]:.0%} of {speed / 1e12:.2g} TFLOP/s"
+    reached = speed("float16" if isinstance(settings, Lm) and settings.precision == "half" and _gpu() else "float32")
+    low, high = ((settings.last_generation + 1) * needed / reached / share / 60 for share in SHARES)
+    return f"{low:.0f} to {high:.0f} minutes, at {SHARES[0]:.0%} to {SHARES[1]:.0%} of {reached / 1e12:.2g} TFLOP/s"
 
 
 def _gpu() -> bool:
@@ -110,14 +110,30 @@ def _gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _speed(half: bool) -> float:
-    """Operations per second in the product of two large matrices."""
+def speed(numbers: str = "float32") -> float:
+    """Operations per second that this device, a GPU if there is one, reaches in the product of two large matrices.
+
+    Parameters
+    ----------
+    numbers : str
+        Name of a type of torch.
+
+    Returns
+    -------
+    float
+        By the median time of three products, after one more to warm up.
+
+    Examples
+    --------
+    >>> 1e8 < speed() < 1e16
+    True
+    """
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    size = SIZE if device == "cuda" else SIZE // 4
-    matrix = torch.ones(size, size, device=device, dtype=torch.float16 if half and device == "cuda" else torch.float32)
-    float((matrix @ matrix)[0, 0])  # reading one number waits for the device; the first product loads its library
-    start = perf_counter()
-    float((matrix @ matrix)[0, 0])
-    return 2 * size**3 / (perf_counter() - start)
+    size, device = (8_192, "cuda") if _gpu() else (2_048, "cpu")
+    matrix, times = torch.ones(size, size, device=device, dtype=getattr(torch, numbers)), []
+    for _ in range(4):
+        start = perf_counter()
+        float((matrix @ matrix)[0, 0])  # reading one number waits for the device
+        times.append(perf_counter() - start)
+    return 2 * size**3 / median(times[1:])

@@ -110,6 +110,7 @@ PIECES = (
     Piece("smollm2-sampling", replace(SMOLLM2, writing="sampling"), SEEDS),
     Piece("smollm2-fresh", replace(SMOLLM2, control="fresh"), SEEDS),
     Piece("smollm2-kept", replace(SMOLLM2, control="kept", start="predecessor"), SEEDS),
+    Piece("opt-125m-4096-a", scale(Lm, "colab"), SEEDS),
     Piece("opt-125m-a", Lm(), SEEDS),
     Piece("opt-125m-b", replace(Lm(), **REAL_TENTH), SEEDS),
 )

@@ -9,6 +9,8 @@ from model_collapse.settings import Gmm, Lm, Settings, Vae, scale_of
 
 Card = tuple[dict[str, str], float, float]  # what is run, seconds per generation, gigabytes
 LENGTH, FLOPS = 64, 4e10  # tokens of a block; operations per second of one core
+T4 = {"float32": 8.1e12, "half": 65e12}  # operations per second of Colab's free GPU, by its maker (NVIDIA 2019)
+TRAINED, DECODED = 3.0, 0.5  # passes through the VAE for an image that is learned, and for one that is decoded
 BLOCKS = {"wikitext2": 37_900, "wikipedia": 4_500}  # of all training text, about: it depends on the tokeniser
 TEXTS = {"wikitext2": "WikiText-2", "wikipedia": "Wikipedia articles"}
 ARCHITECTURES = {  # parameters, vocabulary, layers, hidden size
@@ -114,7 +116,7 @@ def operations(settings: Vae | Lm) -> float:
     '1.7e+14, 1.4e+15'
     """
     if isinstance(settings, Vae):
-        return settings.epochs * settings.digits * 2 * (3 + 0.5) * _multiply_adds(settings.latents)
+        return settings.epochs * settings.digits * 2 * (TRAINED + DECODED) * _multiply_adds(settings.latents)
     if settings.model not in ARCHITECTURES:
         return float("nan")
     beams = settings.beams if settings.writing == "beams" else 1
