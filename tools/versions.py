@@ -53,16 +53,25 @@ def colabs(chapters: list[Chapter], folder: Path) -> Jobs:
         constraints, jupyter = Path(place, "constraints.txt"), Path(place, "requirements.in")
         constraints.write_text("".join(f"{name}=={version}\n" for name, version in fixed.items()))
         jupyter.write_text(JUPYTER)
-        python = ".".join(python_of(listed).split(".")[:2])
+        python, wanted = python_like(python_of(listed))
         options = ["--constraint", str(constraints), str(jupyter)]
         versions = "".join(compiled(*options, python=python, extras=extras()))
-    wanted = shutil.which(f"python{python}") or sys.executable
     install(folder, versions, wanted, lambda inside, file: environment.install(inside, file, library=False))
     source = f"git+file://localhost{ROOT}@{colab.commit(ROOT)}"
     published = dict(colab.editions(ROOT, source, None))
     for chapter in chapters:
         nbformat.write(published[f"{chapter.name}.ipynb"], folder / f"{chapter.name}.ipynb")
     return {chapter.name: ["jupyter", "execute", folder / f"{chapter.name}.ipynb"] for chapter in chapters}
+
+
+def python_like(version: str) -> tuple[str, str]:
+    """Version and path of a Python like this one, if the PATH has one that runs, else of the one that runs this."""
+    named = ".".join(version.split(".")[:2])
+    found = shutil.which(f"python{named}")
+    if found and subprocess.run([found, "-c", ""], capture_output=True).returncode == 0:
+        return named, found
+    print(f"versions: no Python {named} on the PATH, so {sys.executable}")
+    return ".".join(map(str, sys.version_info[:2])), sys.executable
 
 
 def install(folder: Path, versions: str, python: str, into: Callable[[str, str], None]) -> None:
