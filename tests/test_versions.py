@@ -1,0 +1,46 @@
+"""Other versions than the lock's: what is asked for, and in which Python."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import versions
+
+
+def test_only_two_sets_of_versions_are_known(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["versions.py", "newest"])
+    with pytest.raises(SystemExit, match=r"^versions = 'newest': must be oldest or colab$"):
+        versions.main()
+
+
+def test_a_python_that_does_not_run_is_not_taken(tmp_path, monkeypatch, capsys):
+    shim = tmp_path / "python9.9"
+    shim.write_text("#!/bin/sh\nexit 1\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert versions.python_like("9.9.1") == (f"3.{sys.version_info.minor}", sys.executable)
+    assert "no Python 9.9" in capsys.readouterr().out
+    shim.write_text("#!/bin/sh\nexit 0\n")
+    assert versions.python_like("9.9.1") == ("9.9", str(shim))
+
+
+def test_colabs_versions_are_asked_for_but_not_its_torch(tmp_path, monkeypatch):
+    asked = {}
+
+    def compiled(*options, python, extras):
+        constraints = Path(options[options.index("--constraint") + 1]).read_text().splitlines()
+        asked.update(constraints=constraints, python=python, extras=[*extras])
+        return ["numpy==2.1.3\n"]
+
+    monkeypatch.setattr(versions, "compiled", compiled)
+    monkeypatch.setattr(versions, "install", lambda folder, wanted, python, into: asked.update(versions=wanted))
+    monkeypatch.setattr(versions.colab, "editions", lambda *_: [])
+    assert versions.colabs([], tmp_path) == {}
+    names = {line.partition("==")[0] for line in asked["constraints"]}
+    assert {"numpy", "pandas", "transformers"} < names
+    assert not names & versions.TORCH
+    assert not any(name.startswith("nvidia-") for name in names)
+    assert {"language", "images"} < {*asked["extras"]}
+    assert "book" not in asked["extras"]
+    assert asked["versions"] == "numpy==2.1.3\n"
