@@ -250,7 +250,7 @@ def test_a_drive_without_locks_and_without_synced_folders(out, whole, monkeypatc
     folder = folder_of(out, SMALL, SEED)
     run(folder)
     assert contents(folder) == contents(whole)
-    with stored.alone(folder), pytest.raises(BlockingIOError, match=r"if none is, remove .*\.lock"):
+    with stored.alone(folder), pytest.raises(BlockingIOError, match=r"if none is, remove .*\.held\)$"):
         run(folder)
 
 
@@ -376,6 +376,16 @@ def test_another_machine_is_noted_and_said(copy):
     shutil.rmtree(copy / "generation-003")
     assert not [line for line in run(copy) if "environment" in line]
     assert len(environments(copy)) == 2
+
+
+def test_a_machine_that_finished_nothing_is_forgotten(copy):
+    shutil.rmtree(copy / "generation-002")
+    file = copy / "environment.json"
+    idle = json.loads(file.read_text())[0] | {"from_generation": 2, "python": "2.7"}
+    file.write_text(json.dumps([*json.loads(file.read_text()), idle]))
+    run(copy)
+    assert [entry["from_generation"] for entry in environments(copy)] == [0, 2]
+    assert environments(copy)[-1]["python"] != "2.7"
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff"])

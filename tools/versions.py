@@ -41,7 +41,13 @@ Jobs = dict[str, list[str | Path]]
 def oldest(chapters: list[Chapter], folder: Path) -> Jobs:
     """Install the oldest versions of what pyproject.toml names, the newest of the rest that fit, and the library."""
     install(folder, "".join(compiled("--resolution", "lowest-direct")), sys.executable, environment.install)
-    tests: Jobs = {"tests": [*PYTEST.split(), *(f"--ignore=tests/test_{name}.py" for name in APART)]}
+    tests: Jobs = {
+        "tests": [
+            *PYTEST.split(),
+            "--ignore=tests/pagechecks.py",
+            *(f"--ignore=tests/test_{name}.py" for name in APART),
+        ]
+    }
     return tests | {chapter.name: ["jupyter", "execute", chapter.notebook] for chapter in chapters}
 
 

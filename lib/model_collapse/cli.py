@@ -302,6 +302,9 @@ def parse(arguments: Sequence[str]) -> Run | List | Show | Export:
         if stop.code:
             print(_complaint(said.getvalue()), file=sys.stderr)
         raise
+    except ValueError as error:  # of the settings; newer versions of tyro make it one of theirs
+        print(f"model-collapse: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     return asked
 
 

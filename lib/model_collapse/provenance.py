@@ -59,14 +59,15 @@ def note_environment(folder: Path, done: int, say: Callable[[str], object], torc
     ...     len(environments(Path(folder)))
     1
     """
-    begun = done or any(folder.glob("unfinished-*"))
-    past, now = environments(folder) if begun else [], environment(torch)
+    unfinished = any(folder.glob("unfinished-*"))
+    past, now = environments(folder) if done or unfinished else [], environment(torch)
     changed = [k for k in now if past and k in past[-1] and past[-1][k] != now[k]]
     if changed:
         what = "; ".join(f"{k} was {past[-1][k]}, is {now[k]}" for k in changed)
         say(f"{folder}: goes on in another environment, so perhaps not bit for bit ({what})")
     if changed or not past:
-        replace(folder / "environment.json", as_json([*past, {"from_generation": done, **now}]))
+        worked = past if unfinished else [x for x in past if x.get("from_generation", 0) < done]  # finished something
+        replace(folder / "environment.json", as_json([*worked, {"from_generation": done, **now}]))
 
 
 def environments(folder: Path) -> list[dict[str, Any]]:

@@ -1,20 +1,20 @@
 """Generations on disk: written whole or not at all, and read back only if not a byte has changed."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, SoftFileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 WEIGHTS, SAMPLES, METRICS = FILES = ("weights.safetensors", "samples.safetensors", "metrics.json")
 NAME = re.compile(r"generation-(\d{3,6})")
@@ -155,19 +155,32 @@ def alone(folder: Path) -> Iterator[None]:
     ...         print(error.strerror.rpartition(": ")[2])
     another process is at work on this run
     """
-    lock = FileLock(folder / ".lock")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on drives without locks, filelock takes the file's existence for one
-        try:
-            lock.acquire(timeout=1)  # a killed process's own child may hold it for a moment
-        except Timeout:
-            hint = f" (if none is, remove {folder / '.lock'})" if isinstance(lock, SoftFileLock) else ""
-            message = f"{folder}: another process is at work on this run{hint}"
-            raise BlockingIOError(errno.EAGAIN, message) from None
+    lock = _lock(folder)
+    try:
+        lock.acquire(timeout=1)  # a killed process's own child may hold it for a moment
+    except Timeout:
+        hint = f" (if none is, remove {lock.lock_file})" if isinstance(lock, SoftFileLock) else ""
+        message = f"{folder}: another process is at work on this run{hint}"
+        raise BlockingIOError(errno.EAGAIN, message) from None
     try:
         yield
     finally:
         lock.release()
+
+
+def _lock(folder: Path) -> BaseFileLock:
+    """One that the system takes back from what was killed; on drives that have none, a file that exists.
+
+    Not left to filelock: before 4.1 its own substitute does not keep a second process out.
+    """
+    with open(folder / ".lock", "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass  # somebody holds it, so there are locks
+        except OSError:
+            return SoftFileLock(folder / ".held")
+    return FileLock(folder / ".lock")
 
 
 def replace(path: Path, content: bytes) -> None:
