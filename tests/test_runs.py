@@ -379,13 +379,23 @@ def test_another_machine_is_noted_and_said(copy):
 
 
 def test_a_machine_that_finished_nothing_is_forgotten(copy):
-    shutil.rmtree(copy / "generation-002")
+    for k in (2, 3):
+        shutil.rmtree(copy / f"generation-{k:03}")
     file = copy / "environment.json"
     idle = json.loads(file.read_text())[0] | {"from_generation": 2, "python": "2.7"}
     file.write_text(json.dumps([*json.loads(file.read_text()), idle]))
+    assert not [line for line in run(copy) if "environment" in line]
+    assert [(entry["from_generation"], entry["python"] == "2.7") for entry in environments(copy)] == [(0, False)]
+
+
+def test_a_machine_that_finished_later_generations_is_kept(copy):
+    file = copy / "environment.json"
+    other = json.loads(file.read_text())[0] | {"from_generation": 3, "python": "2.7"}
+    file.write_text(json.dumps([*json.loads(file.read_text()), other]))
+    (copy / "generation-002" / "metrics.json").write_text("damaged")
     run(copy)
-    assert [entry["from_generation"] for entry in environments(copy)] == [0, 2]
-    assert environments(copy)[-1]["python"] != "2.7"
+    assert [(entry["from_generation"], entry["python"] == "2.7") for entry in environments(copy)] == [
+        (0, False), (3, True), (2, False)]  # fmt: skip
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff"])

@@ -88,8 +88,9 @@ def solved(label):
         source = "".join(cell["source"])
         if not shown:
             source = source.partition(f":label: {label}\n")[2]
-        if source:
+        if source and cell["cell_type"] == "markdown":  # a number in code is not yet one that came out
             shown.append(source)
+        if shown:
             plain = (out.get("text") or out.get("data", {}).get("text/plain", []) for out in cell.get("outputs", []))
             shown += ["".join(lines) for lines in plain]
         if shown and "{solution-end}" in source:

@@ -44,3 +44,21 @@ def test_colabs_versions_are_asked_for_but_not_its_torch(tmp_path, monkeypatch):
     assert {"language", "images"} < {*asked["extras"]}
     assert "book" not in asked["extras"]
     assert asked["versions"] == "numpy==2.1.3\n"
+
+
+def test_what_is_left_out_are_tests_that_exist():
+    assert all((versions.ROOT / "tests" / f"test_{name}.py").exists() for name in versions.APART)
+
+
+@pytest.mark.parametrize(("programs", "status"), [(("true", "true"), 0), (("true", "false"), 1)])
+def test_one_failure_is_enough(programs, status, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "oldest" / "venv" / "bin"
+    folder.mkdir(parents=True)
+    for name in programs:
+        (folder / name).write_text(f"#!/bin/sh\n{name}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setattr(versions, "PLACE", tmp_path)
+    monkeypatch.setattr(versions, "oldest", lambda *_: {str(k): [name] for k, name in enumerate(programs)})
+    monkeypatch.setattr(sys, "argv", ["versions.py", "oldest"])
+    assert versions.main() == status
+    assert ("failed" in capsys.readouterr().out) == bool(status)

@@ -38,7 +38,7 @@ def compiled(*more: str, python: str = "3.11", extras: Iterable[str] = ()) -> li
     chosen = [f"--extra={name}" for name in extras] or ["--all-extras"]
     command = ["uv", "pip", "compile", *options.split(), "--python-version", python, *chosen, *more]
     command += ["pyproject.toml", "requirements.in"]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return [line for line in done.stdout.splitlines(keepends=True) if not ACCELERATOR.match(line)]
 
 

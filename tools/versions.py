@@ -62,12 +62,18 @@ def colabs(chapters: list[Chapter], folder: Path) -> Jobs:
         python, wanted = python_like(python_of(listed))
         options = ["--constraint", str(constraints), str(jupyter)]
         versions = "".join(compiled(*options, python=python, extras=extras()))
-    install(folder, versions, wanted, lambda inside, file: environment.install(inside, file, library=False))
+    install(folder, versions, wanted, fresh)
     source = f"git+file://localhost{ROOT}@{colab.commit(ROOT)}"
     published = dict(colab.editions(ROOT, source, None))
     for chapter in chapters:
         nbformat.write(published[f"{chapter.name}.ipynb"], folder / f"{chapter.name}.ipynb")
     return {chapter.name: ["jupyter", "execute", folder / f"{chapter.name}.ipynb"] for chapter in chapters}
+
+
+def fresh(inside: str, file: str) -> None:
+    """Install versions, and take out a library of before: the first cell of a notebook installs it."""
+    environment.install(inside, file, library=False)
+    environment.run([inside, "-m", "pip", "uninstall", "--yes", "--quiet", "model-collapse"])
 
 
 def python_like(version: str) -> tuple[str, str]:

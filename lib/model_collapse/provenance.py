@@ -59,15 +59,16 @@ def note_environment(folder: Path, done: int, say: Callable[[str], object], torc
     ...     len(environments(Path(folder)))
     1
     """
-    unfinished = any(folder.glob("unfinished-*"))
-    past, now = environments(folder) if done or unfinished else [], environment(torch)
+    unfinished, found, now = any(folder.glob("unfinished-*")), environments(folder), environment(torch)
+    last = max((int(p.name[11:]) for p in folder.glob("generation-*") if p.name[11:].isdigit()), default=-1)
+    past = [x for x in found if unfinished or x.get("from_generation", 0) <= last]  # the others finished nothing
     changed = [k for k in now if past and k in past[-1] and past[-1][k] != now[k]]
     if changed:
         what = "; ".join(f"{k} was {past[-1][k]}, is {now[k]}" for k in changed)
         say(f"{folder}: goes on in another environment, so perhaps not bit for bit ({what})")
-    if changed or not past:
-        worked = past if unfinished else [x for x in past if x.get("from_generation", 0) < done]  # finished something
-        replace(folder / "environment.json", as_json([*worked, {"from_generation": done, **now}]))
+    entries = [*past, {"from_generation": done, **now}] if changed or not past else past
+    if entries != found:
+        replace(folder / "environment.json", as_json(entries))
 
 
 def environments(folder: Path) -> list[dict[str, Any]]:

@@ -173,7 +173,7 @@ def _lock(folder: Path) -> BaseFileLock:
 
     Not left to filelock: before 4.1 its own substitute does not keep a second process out.
     """
-    with open(folder / ".lock", "ab") as file:
+    with open(folder / ".lock", "a+b") as file:  # NFS gives locks to share to those who may read
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
