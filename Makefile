@@ -51,7 +51,7 @@ lint: $(ENV)    ## style and types
 	$(call part,lint,$(BIN)/ruff check && $(BIN)/ruff format --check --quiet && $(BIN)/mypy)
 
 test: lint pages ## every notebook compared, every unit test, every page
-	$(call part,tests,$(BIN)/pytest -n 2 --dist loadscope --durations 8)
+	$(call part,tests,$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 8)
 
 test-all: test  ## and what is too slow for every change: axe-core on every page; kills; models anew; Colab; PDF; old versions; processors
 	$(call part,every page for all readers,PAGES=all $(BIN)/pytest -n 2 tests/test_pages.py -k accessible)

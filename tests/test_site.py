@@ -5,12 +5,14 @@ import subprocess
 from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup
+from PIL import Image
 
 from book_site import add_buttons, from_remote, repository
 from book_vega import CLAIM, VEGALITE
-from build import ROOT, build_pages, digest
+from build import ROOT, build_pages, digest, pack_pictures
 
 
 @pytest.mark.parametrize(
@@ -198,3 +200,15 @@ def test_pages_are_built_again_only_if_something_changed(book):
         assert digest(folder) != before, name
         before = digest(folder)
     assert build_pages(folder).stat().st_mtime_ns > built
+
+
+def test_pictures_are_packed_without_losing_a_pixel(tmp_path):
+    picture = Image.fromarray(np.add.outer(np.arange(200) % 7, np.arange(300) % 5).astype(np.uint8))
+    (tmp_path / "_images").mkdir()
+    file = tmp_path / "_images" / "digits.png"
+    picture.save(file, compress_level=1)
+    before = file.stat().st_size
+    pack_pictures(tmp_path)
+    assert file.stat().st_size < before
+    with Image.open(file) as packed:
+        assert np.array_equal(np.asarray(packed), np.asarray(picture))

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from PIL import Image
+
 from book_site import repository
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,8 +58,17 @@ def build_pages(root: Path = ROOT) -> Path:
     environment = os.environ | {"PYTHONPATH": str(ROOT / "lib")}  # the API of this tree, whatever else is installed
     if subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode:
         raise SystemExit("pages: the build failed; the warnings above say where")
+    pack_pictures(build / "html")
     stamp.write_text(current)
     return index
+
+
+def pack_pictures(html: Path) -> None:
+    """Write the pages' pictures anew with fewer bytes and the same pixels."""
+    for path in html.glob("_images/*.png"):
+        with Image.open(path) as picture:
+            picture.load()
+        picture.save(path, optimize=True)
 
 
 def main() -> None:
