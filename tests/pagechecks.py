@@ -196,11 +196,18 @@ def cost(page: Page) -> tuple[int, float | None]:
     return spent["bytes"], spent["paint"]
 
 
+PRESSED = """async (buttons) => {
+    const texts = [];
+    for (const button of buttons) {
+        await navigator.clipboard.writeText("nothing was copied");
+        button.click();
+        texts.push(await navigator.clipboard.readText());
+    }
+    return texts;
+}"""
+
+
 def copied(page: Page, blocks: str) -> list[str]:
     """Press each button that copies, in the blocks that a selector names; return what then is in the clipboard."""
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    texts = []
-    for button in page.locator(blocks).locator("button.copybtn").all():
-        button.dispatch_event("click")
-        texts.append(page.evaluate("() => navigator.clipboard.readText()"))
-    return texts
+    return page.locator(blocks).locator("button.copybtn").evaluate_all(PRESSED)
