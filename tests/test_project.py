@@ -196,5 +196,27 @@ def test_the_file_tree_of_the_readme_is_true():
     assert not missing, f"README's tree leaves out {missing}"
 
 
+MAP = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## Where things are\n")[2].partition("\n### ")[0]
+ROWS = re.findall(r"^\| (.+?) \| (.+) \| (.+?) \|$", MAP, re.M)[1:]
+
+
+def test_the_map_leads_to_every_file_of_the_library_the_tools_and_the_pages():
+    named = {name for _, files, _ in ROWS for name in re.findall(r"`([^`\s]+)`", files)}
+    places = ("lib/model_collapse/*.py", "tools/*.*", "book/assets/*.*", "book/assets/scripts/*")
+    files = [path for place in places for path in ROOT.glob(place) if path.is_file() and path.name != "__init__.py"]
+    missing = [path.name for path in files if not any(path.match(name) for name in named)]
+    assert not missing, f"no row of CONTRIBUTING's map names {missing}"
+
+
+def test_the_tests_and_files_that_the_map_names_exist():
+    tests = {name for *_, guards in ROWS for name in re.findall(r"`(test_\w+\.py)`", guards)}
+    assert len(ROWS) > 50
+    assert not [name for name in tests if not (ROOT / "tests" / name).exists()]
+    unsaid = [what for what, _, guards in ROWS if "test_" not in guards and "no test" not in guards]
+    assert not unsaid, f"neither a test nor 'no test': {unsaid}"
+    paths = {name for _, files, _ in ROWS for name in re.findall(r"`((?:lib|tools|book|tests|bench)/[^`\s]+)`", files)}
+    assert not [path for path in paths if "NAME" not in path and not list(ROOT.glob(path))]
+
+
 def test_the_figure_of_the_readme_is_the_introduction_s():
     assert figure.FIGURE.read_text(encoding="utf8") == figure.stored_picture(), "make book writes it"

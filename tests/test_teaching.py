@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from execute import chapters, files_in
+from model_collapse import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "book" / "teaching.md").read_text(encoding="utf8")
@@ -74,10 +75,11 @@ def test_level_and_points_agree_with_the_exercise(label):
 
 
 def numbers(text):
-    """Numbers with at least three digits or a decimal point, as (value, decimals), without the points in brackets."""
+    """Numbers of three digits or with a decimal point, as (value, decimals, percentage), without points in brackets."""
     bare = re.sub(r"\(\d+\)", "", text).replace("{,}", ",")
-    found = re.findall(r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?", bare)
-    return [(float(x.replace(",", "")), len(x.partition(".")[2])) for x in found if "." in x or len(x) > 2]
+    found = re.findall(r"(?<![\w.,])(\d+(?:,\d{3})*(?:\.\d+)?)(\s*\\?%)?", bare)
+    wanted = [(x, bool(percent)) for x, percent in found if "." in x or len(x) > 2]
+    return [(float(x.replace(",", "")), len(x.partition(".")[2]), percent) for x, percent in wanted]
 
 
 def solved(label):
@@ -101,9 +103,9 @@ def solved(label):
 @pytest.mark.parametrize("label", EXERCISES)
 def test_numbers_of_the_marking_guide_are_those_of_the_solution(label):
     shown = [float(x.replace(",", "")) for x in re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?", solved(label))]
-    for value, decimals in numbers(MARKED[label][5]):
+    for value, decimals, percent in numbers(MARKED[label][5]):
         near = 0.5 * 10**-decimals + 1e-9
-        assert any(abs(y * unit - value) <= near for y in shown for unit in (1, 100)), value
+        assert any(abs(y * unit - value) <= near for y in shown for unit in ((1, 100) if percent else (1,))), value
 
 
 def test_many_numbers_of_the_marking_guide_are_compared():
@@ -137,6 +139,20 @@ def test_the_page_gives_the_times_that_the_chapters_give():
         text = (ROOT / "book" / "text" / f"{name}.md").read_text(encoding="utf8")
         own = re.search(r"^\*\*Time and scale\.\*\* (.+?)[.;,]", text, re.M)
         assert name == "intro" or time.removeprefix("one ") in own[1].lower(), f"{name}: {own[1]}, here {time}"
+
+
+def test_the_seeds_that_chapters_draw_are_those_that_the_book_lists():
+    said = re.findall(r"((?:`[\w-]+` and )?`[\w-]+`) ha(?:s|ve) the seeds? (\d(?:, \d)*)", PAGE)
+    seeds = {name: tuple(map(int, row.split(", "))) for names, row in said for name in re.findall(r"`(.+?)`", names)}
+    assert {*seeds} == {"gmm-1000", "vae-paper", "opt-125m-4096-a", "opt-125m-a"}  # what `own_run` makes
+    assert seeds == {name: reference.piece(name).seeds for name in seeds}
+
+
+def test_an_exam_for_marks_knows_what_to_do_with_every_question():
+    before = PAGE.partition("\n## Ten exam questions\n")[2].partition("\n**1.")[0]
+    change, derived = re.search(r"For marks, (.+)\nQuestions (.+?) are derivations", before).groups()
+    named = [*re.findall(r" in (\d+)", change), *re.findall(r"\d+", derived)]
+    assert sorted(map(int, named)) == [*range(1, 11)]
 
 
 SHORT = ("definition", "discrete", "gaussian", "mixtures", "VAE", "language", "decoding", "lab")
