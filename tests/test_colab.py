@@ -78,7 +78,7 @@ def test_every_chapter_is_published_twice(editions):
 def test_notebook_is_valid(edition):
     nbformat.validate(edition)
     assert set(edition.metadata) == {"colab", "kernelspec", "language_info"}
-    assert {key for cell in edition.cells for key in cell.metadata} <= {"cellView", "jupyter"}
+    assert {key for cell in edition.cells for key in cell.metadata} <= {"cellView", "jupyter", "id"}
 
 
 def test_no_directive_and_no_role_is_left(edition):
@@ -169,6 +169,21 @@ def test_the_students_edition_lacks_solutions_and_nothing_else(name, editions):
     assert [cell for cell in full.cells if cell.id in kept] == student.cells
     assert sum(cell.source.startswith("#### Solution of") for cell in left_out) == count
     assert sum(cell.cell_type == "code" for cell in left_out) >= count
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_solutions_are_closed_sections_and_nothing_else_is(name, editions):
+    """Colab hides what is between a closed heading, by the id in its metadata, and the next of its level or above."""
+    full, student = (editions[f"{folder}{name}.ipynb"] for folder in ("", "student/"))
+    closed, hiding, hidden = full.metadata.colab.get("collapsed_sections", []), False, []
+    for cell in full.cells:
+        if cell.cell_type == "markdown" and re.match("#{1,4} ", cell.source):
+            hiding = cell.metadata.get("id") in closed
+            assert not hiding or "\n" not in cell.source  # Colab may show the rest of a heading's cell
+        hidden += [cell.id] if hiding else []
+    kept = {cell.id for cell in student.cells}
+    assert hidden == [cell.id for cell in full.cells if cell.id not in kept]
+    assert "collapsed_sections" not in student.metadata.colab
 
 
 def test_the_same_commit_gives_the_same_bytes(editions):
@@ -300,6 +315,42 @@ def test_published_notebook_runs_fresh_also_after_a_kill(name, tmp_path):
     gc.collect()
     for cell, new in zip(code_cells(stored(name)), code_cells(notebook)[2:], strict=True):
         assert not failures(f"{name}, {cell.id}", cell, coalesce_streams(new.outputs))
+
+
+KILLED = """\
+import os, signal, threading, time
+from pathlib import Path
+
+def kill():
+    while not list(Path("runs").glob("gmm-*/generation-005")):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+threading.Thread(target=kill, daemon=True).start()"""
+
+
+@pytest.mark.filterwarnings("ignore:.*socket", "ignore::pytest.PytestUnraisableExceptionWarning")  # of what was killed
+def test_run_of_ones_own_goes_on_in_a_fresh_kernel_after_a_kill(tmp_path):
+    """The mixtures' first cell, with another scale, and the cell that runs it: as published, and no page is built."""
+    if "gmm" not in FRESH:
+        pytest.skip("no run of one's own was killed: FRESH=gmm does that (make test-all)")
+    first, *rest = (cell.source for cell in code_cells(stored("gmm")))
+    (own,) = [source for source in rest if source.startswith("own_run(")]
+    install = colab.INSTALL.format(colab.requirement(ROOT, f"git+file://localhost{ROOT}@{colab.commit(ROOT)}"))
+    first = re.sub('^SCALE = "small"', 'SCALE = "paper"', first, flags=re.M)
+    python = empty_environment(tmp_path / "env")
+    begun, again = (
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+        for sources in ([install, first, KILLED, own], [first, own])
+    )
+    with pytest.raises(DeadKernelError):
+        execute(begun, python, tmp_path)
+    gc.collect()  # the dead kernel's sockets, while this test's filter still stands
+    execute(again, python, tmp_path)
+    gc.collect()
+    said = "".join(output.get("text", "") for output in again.cells[-1].outputs)
+    assert re.search(r"goes on after generation \d+\n", said)
+    assert "Finished: runs" in said
 
 
 # Colab's own packages

@@ -63,7 +63,18 @@ def published(notebook: NotebookNode, chapter: Chapter, install: str, student: b
     """
     cells = [new_code_cell(INSTALL.format(install), id="install"), new_code_cell(DRIVE, id="drive")]
     cells += [cell for cell, solution in rendered(notebook, chapter) if not (student and solution)]
-    return new_notebook(cells=cells, metadata=METADATA)
+    return new_notebook(cells=cells, metadata=METADATA | {"colab": METADATA["colab"] | closed(cells)})
+
+
+def closed(cells: list[NotebookNode]) -> dict[str, list[str]]:
+    """Give the solutions' headings the ids by which Colab knows cells, and return what closes their sections.
+
+    A section ends at the next heading of its own level or above: that of the next exercise, or of the chapter.
+    """
+    headings = [cell for cell in cells if cell.source.startswith("#### Solution of ")]
+    for cell in headings:
+        cell.metadata["id"] = cell.id
+    return {"collapsed_sections": [cell.id for cell in headings]} if headings else {}
 
 
 def rendered(notebook: NotebookNode, chapter: Chapter) -> Iterator[tuple[NotebookNode, bool]]:

@@ -152,7 +152,7 @@ class Chapter:
         elif name == "exercise-start":
             yield from (CELL, self.heading(options["label"], title, "### {}"), "", *self.blocks(body))
         elif name == "solution-start":
-            yield from (SOLUTION, f"#### Solution of {self.label(title).text}", "", *self.blocks(body))
+            yield from (SOLUTION, f"#### Solution of {self.label(title).text}", SOLUTION, *self.blocks(body))
         elif name in ("exercise-end", "solution-end"):
             yield from [CELL] if name == "solution-end" else []
         elif name == "bibliography":

@@ -29,12 +29,7 @@ APART = ["chapters", "claims", "colab", "environment", "execute", "matrix", "pag
 APART += ["reference_pages", "site", "teaching"]
 PYTEST = "pytest tests lib -n 2 --dist loadscope -q -o filterwarnings=default"
 JUPYTER = "ipykernel\nnbclient\n"  # what executes a notebook from outside
-TORCH = {
-    "torch",
-    "torchvision",
-    "torchaudio",
-    "setuptools",
-}  # Colab's torch is tied to its GPUs, and its setuptools to it
+TIED = {"torch", "torchvision", "torchaudio", "setuptools"}  # Colab's torch to its GPUs, its setuptools to that torch
 Jobs = dict[str, list[str | Path]]
 
 
@@ -54,7 +49,7 @@ def oldest(chapters: list[Chapter], folder: Path) -> Jobs:
 def colabs(chapters: list[Chapter], folder: Path) -> Jobs:
     """Install Colab's versions of what the chapters need, without the library; publish the notebooks."""
     listed = LIST.read_text(encoding="utf8")
-    fixed = {n: v for n, v in preinstalled(listed).items() if n not in TORCH and not ACCELERATOR.match(n)}
+    fixed = {n: v for n, v in preinstalled(listed).items() if n not in TIED and not ACCELERATOR.match(n)}
     with tempfile.TemporaryDirectory() as place:
         constraints, jupyter = Path(place, "constraints.txt"), Path(place, "requirements.in")
         constraints.write_text("".join(f"{name}=={version}\n" for name, version in fixed.items()))
@@ -77,12 +72,21 @@ def fresh(inside: str, file: str) -> None:
 
 
 def python_like(version: str) -> tuple[str, str]:
-    """Version and path of a Python like this one, if the PATH has one that runs, else of the one that runs this."""
+    """Version and path of a Python like this one, if the PATH has one that runs, else of the one that runs this.
+
+    Raises
+    ------
+    SystemExit
+        There is none, and nobody is there to read that another was taken: in continuous integration.
+    """
     named = ".".join(version.split(".")[:2])
     found = shutil.which(f"python{named}")
     if found and subprocess.run([found, "-c", ""], capture_output=True).returncode == 0:
         return named, found
-    print(f"versions: no Python {named} on the PATH, so {sys.executable}")
+    missing = f"versions: no Python {named} on the PATH"
+    if os.environ.get("CI") == "true":
+        raise SystemExit(f"{missing}, and with another this would not be Colab's: set it up in the workflow")
+    print(f"{missing}, so {sys.executable}")
     return ".".join(map(str, sys.version_info[:2])), sys.executable
 
 
