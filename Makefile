@@ -50,13 +50,15 @@ hooks: $(ENV)   ## before each commit, check in seconds: style, types, notebooks
 lint: $(ENV)    ## style and types
 	$(call part,lint,$(BIN)/ruff check && $(BIN)/ruff format --check --quiet && $(BIN)/mypy)
 
-test: lint pages ## every notebook compared, every unit test, every page
-	$(call part,tests,$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder --durations 8)
+test: lint pages ## every notebook compared, every unit test, every page (three at once: many wait for a browser)
+	$(call part,tests,$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder --durations 8)
 
 test-all: test  ## and what is too slow for every change: axe-core on every page; kills; models anew; Colab; PDF; old versions; processors
 	$(call part,every page for all readers,PAGES=all $(BIN)/pytest -n 2 tests/test_pages.py -k accessible)
+	$(call part,SmolLM2,$(MAKE) --no-print-directory smollm2 && $(BIN)/pytest tests/test_pretrained.py tests/test_reference.py -k smollm2)
 	$(call part,kills,KILLS=200 $(BIN)/pytest tests/test_runs.py -k killed)
 	$(call part,generations anew,ANEW=1 $(BIN)/pytest tests/test_reference.py -k anew)
+	$(call part,stored verdicts at other seeds,SEEDS=all $(BIN)/pytest -n 2 --dist loadscope tests/test_claims.py -k "Vae or Language")
 	$(call part,published notebooks,FRESH=all ONLINE=1 $(BIN)/pytest tests/test_colab.py -k "fresh or pip")
 	$(call part,whole PDF,WHOLE=1 $(BIN)/pytest tests/test_pdf.py -k whole)
 	$(call part,oldest versions,PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/versions.py oldest)

@@ -144,7 +144,8 @@ def writing() -> list[Row]:
     sizes = f"{BLOCKS} blocks, {name}, {DEVICE}, {best} threads"
     return [
         Row(f"language: writing {BLOCKS / ours:.3g} blocks/s, batch {batch}", sizes, ours, generate / ours, LEAST),
-        Row(f"language: {share:.1%} of blocks identical in float32", f"scores within {off:.1e} nats", generate),
+        Row(f"language: {share:.1%} of blocks identical in float32", "against generate", generate),
+        Row("language: beam scores in float32", f"{off:.1e} nats apart, 1e-3 allowed", generate, 1e-3 / off, 1),
         Row(
             f"language: {ours / floor.seconds:.1f} times the floor of {floor.operations / 1e9:,.0f} GFLOP",
             f"{floor.peak / 1e9:,.0f} GFLOP/s; {floor.read / 1e9:,.0f} GB at {floor.bandwidth / 1e9:,.0f} GB/s",

@@ -16,7 +16,8 @@ import subprocess
 import sys
 import time
 import traceback
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,25 @@ def vae(settings, rng, tick):
     )
 
 
+def digits(settings, rng, tick):
+    """The experiment itself, with its measures and its classifier, of fewer images and after one epoch."""
+    import torch._dynamo  # noqa: F401
+
+    from model_collapse import vae_experiment
+
+    vae_experiment.MEASURED, vae_experiment.CLASSIFIER_EPOCHS["embedded"] = 100, 1
+    vae_experiment.mnist = fewer
+    return vae_experiment.experiment(settings, rng, tick)
+
+
+@cache
+def fewer(source, split):
+    """The first digits, read once for all children."""
+    from model_collapse.data import Digits, mnist
+
+    return Digits(*(part[:200] for part in mnist(source, split)))
+
+
 def language(settings, rng, tick):
     """A random model of one layer, which keeps what is done of a generation after every epoch and every 4 blocks."""
     import torch
@@ -107,6 +127,7 @@ KINDS = {
     "small": (SMALL, partial(small, pause=0.005)),
     "gmm": (Gmm(n=50, last_generation=5), gmm),
     "vae": (TINY, vae),
+    "digits": (replace(TINY, last_generation=2), digits),
     "language": (BLOCKS, language),
 }
 

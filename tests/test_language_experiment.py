@@ -166,10 +166,11 @@ def test_what_a_run_starts_from_is_noted(monkeypatch):
 
 
 def test_the_scale_card_counts_short_batches_and_every_pass_over_the_blocks():
-    """Three epochs at three products each, the prompt, five beams: 15 x 2 x 1.35e6 x 256 x 64 operations."""
+    """Three epochs of three products, the prompt, five beams; losses of validation, test (at first thrice), data."""
     small = scale(Lm, "small")
     assert scale_card(replace(small, blocks=250)).iloc[:, 0]["steps a generation"] == "48"
-    assert scale_card(small).iloc[:, 0]["time, one seed"] == f"{3 * 15 * 2 * 1.35e6 * 256 * 64 / 4e10 / 60:.2g} minutes"
+    passes = 3 * (15 * 256 + 3 * 64 + 128 + 256) + 2 * 128
+    assert scale_card(small).iloc[:, 0]["time, one seed"] == f"{2 * 1.35e6 * 64 * passes / 4e10 / 60:.2g} minutes"
 
 
 def test_more_blocks_than_there_are_is_refused():

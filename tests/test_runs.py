@@ -79,7 +79,8 @@ def driver(*arguments, timeout=300, prefix=()):
 
 
 @pytest.mark.parametrize(
-    ("kind", "kills"), [("small", KILLS), ("gmm", KILLS // 5), ("vae", KILLS // 10), ("language", KILLS // 5)]
+    ("kind", "kills"),
+    [("small", KILLS), ("gmm", KILLS // 5), ("vae", KILLS // 10), ("digits", KILLS // 20), ("language", KILLS // 5)],
 )
 def test_killed_at_random_moments_a_run_ends_as_if_nothing_had_happened(out, kind, kills):
     assert f"{kills} kills" in driver("moments", kind, out, kills, 0, timeout=60 + 10 * kills)

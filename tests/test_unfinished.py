@@ -1,5 +1,7 @@
 """What is kept of a generation on the way: found again whole, or not at all."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -73,13 +75,24 @@ def test_after_a_write_that_took_long_the_next_waits_for_longer(tmp_path, monkey
     assert kept.saved == 690
 
 
-def test_what_is_removed_is_emptied_before(tmp_path, monkeypatch):
+REMOVALS = {
+    "what is replaced": lambda folder, kept: kept.save("fit", lambda: {"a": np.arange(4)}),
+    "what was altered": lambda folder, kept: (
+        [os.truncate(folder / x, 9) for x in os.listdir(folder)] and kept.load("fit")
+    ),
+    "another generation's": lambda folder, kept: kept_in(folder, generation=3),
+    "a finished run's": lambda folder, kept: remove_unfinished(folder),
+}
+
+
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_what_is_removed_is_emptied_before(removal, tmp_path, monkeypatch):
     """A drive that keeps what is removed keeps an empty file."""
     kept = kept_in(tmp_path)
     kept.save("fit", one)
     sizes = []
     monkeypatch.setattr("pathlib.Path.unlink", lambda path, **_: sizes.append(path.stat().st_size))
-    kept.save("fit", lambda: {"a": np.arange(4)})
+    REMOVALS[removal](tmp_path, kept)
     assert sizes == [0]
 
 

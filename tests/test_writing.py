@@ -22,6 +22,8 @@ from transformers.generation import (
     RepetitionPenaltyLogitsProcessor,
 )
 
+from model_collapse.corpus import blocks, corpus
+from model_collapse.pretrained import pretrained
 from model_collapse.torch_random import drawing_from
 from model_collapse.writing import beams, sampled
 
@@ -90,6 +92,14 @@ def agree(model, prompts, *sizes, **settings):
 def test_beams_are_those_of_generate(name, penalty):
     tokens = agree(MODELS[name], some(8), penalty=penalty)
     assert len({tuple(row) for row in tokens.tolist()}) == 8
+
+
+@pytest.mark.parametrize("penalty", [1.0, 2.0, 3.0])
+def test_beams_of_the_shipped_model_are_those_of_generate(penalty):
+    """In double precision, on prompts of the corpus; single precision may choose otherwise between equal tokens."""
+    start = pretrained("tiny")
+    prompts = torch.as_tensor(blocks(corpus("wikipedia"), start.tokenizer).train[:4], dtype=torch.long)
+    agree(start.model.double(), prompts, penalty=penalty)
 
 
 @pytest.mark.parametrize(("new", "count", "penalty"), [(1, 5, 1.0), (2, 5, 3.0), (16, 2, 0.5), (16, 11, 1.0)])

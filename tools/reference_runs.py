@@ -14,7 +14,7 @@ from pathlib import Path
 import shipping
 from model_collapse import language_experiment
 from model_collapse.experiments import build
-from model_collapse.provenance import export
+from model_collapse.provenance import environments, export
 from model_collapse.reference import PIECES, RESULTS, Piece, outstanding, reference
 from model_collapse.runs import Experiment, folder_of, run
 from model_collapse.settings import Lm, Vae
@@ -80,6 +80,9 @@ def store(piece: Piece, seed: int, folder: Path) -> None:
         if seed == 0 and piece.name in SHIPPED:
             shipping.models(stem, stored, SHIPPED[piece.name], piece.settings)
     print(f"{piece.file(seed).relative_to(ROOT)}: generations 0 to {len(stored) - 1}")
+    changed = sorted({e["commit"] for e in environments(folder) if e.get("commit", "").endswith("+")})
+    if changed:
+        print(f"{piece.name}, seed {seed}: made with uncommitted changes, on {', '.join(changed)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from model_collapse.experiments import build, device
 from model_collapse.provenance import describe, differences, environments, export
 from model_collapse.runs import Experiment, folder_of, run
 from model_collapse.settings import EXPERIMENTS, Gmm, Lm, Scale, Settings, Vae, scale
-from model_collapse.stored import METRICS, Stored
+from model_collapse.stored import METRICS, Stored, numbers
 
 DESCRIPTION = "Run the experiments of the book, in runs that survive: killed and started again, they go on."
 RULE = re.compile(r"[─-]{5,}|[╭╰].*|")  # what tyro says of an error stands in a frame, before the first rule in it
@@ -165,7 +165,7 @@ class List:
             except ValueError as error:
                 _say(str(error))
                 continue
-            done = sum(1 for _ in folder.glob("generation-*"))
+            done = len(numbers(folder))
             total = found["settings"]["last_generation"] + 1
             state = _objection(folder, found) or ("finished" if done == total else "unfinished")
             what = f"{found['experiment']}, scale {found.get('scale')}, seed {found['seed']}"

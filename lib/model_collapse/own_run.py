@@ -1,5 +1,7 @@
 """A reader's own, larger run from a notebook: it says first what it will take, and it survives a disconnect."""
 
+import sys
+from dataclasses import asdict
 from math import isnan
 from pathlib import Path
 from statistics import median
@@ -10,9 +12,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from model_collapse.reference import read
-from model_collapse.runs import Build, Say, folder_of, run
-from model_collapse.scales import operations, scale_card
-from model_collapse.settings import Gmm, Lm, Settings, scale_of
+from model_collapse.runs import SPARE, Build, Say, folder_of, run
+from model_collapse.scales import ARCHITECTURES, LENGTH, blocks_of, minutes_at, operations_by_precision, scale_card
+from model_collapse.settings import SCALES, Gmm, Lm, Settings, Vae, scale_of
 
 DRIVE = Path("/content/drive/MyDrive")  # where Colab mounts a reader's Drive
 SHARES = 0.5, 0.1  # of a device's speed in large products, what training may reach: the shortest and the longest time
@@ -60,27 +62,59 @@ def own_run(
         say("SCALE = 'small': nothing beyond this page is run.")
         return None
     if not isinstance(settings, Gmm) and not _gpu():
-        kind = type(settings).__name__.lower()
-        say(f"No GPU: the page stays at small scale (without one: model-collapse run {kind} --scale paper).")
+        say(_without_gpu(settings))
         return None
     if out is None:
-        out = DRIVE / "model-collapse" if DRIVE.is_dir() else "runs"
+        out = _place(say)
     say(plan(settings, seed, out))
     try:
         file = run(settings, seed, out, build, progress=True, say=say)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":
             raise
-        batch = settings.batch  # type: ignore[union-attr]  # mixtures have none, and take no GPU
-        smaller = f"settings = replace(settings, batch={max(batch // 2, 1)}), which is a run of its own"
-        raise RuntimeError(f"batch = {batch}: too large for this GPU's memory; smaller: {smaller}") from error
+        raise RuntimeError(_too_large(settings)) from error  # type: ignore[arg-type]  # mixtures take no GPU
     assert file is not None  # no time limit was given
     say(f"Finished: {file}")
     return read(file)[1]
 
 
+def _without_gpu(settings: Settings) -> str:
+    """What to do instead, with the time that the card gives."""
+    kind, takes = type(settings).__name__.lower(), scale_card(settings).loc["time, one seed"].iloc[0]
+    name, *same = _scales(settings) or [""]  # none of settings of a reader's own
+    command = f"model-collapse run {kind} --scale {name}{''.join(f' (the same as {other})' for other in same)}, "
+    command = command if name else ""
+    return f"No GPU: the page stays at small scale. Without one: {command}{takes} on one processor core."
+
+
+def _scales(settings: Settings, **changed: Any) -> list[str]:
+    """The scales whose settings these are, but for what was changed."""
+    known = {name: found for (kind, name), found in SCALES.items() if kind is type(settings)}
+    return [name for name, found in known.items() if asdict(found) | changed == asdict(settings)]
+
+
+def _place(say: Say) -> Path:
+    """Where runs are kept by default; in Colab without a Drive a warning is said."""
+    if DRIVE.is_dir():
+        return DRIVE / "model-collapse"
+    if "google.colab" in sys.modules:
+        say("No Drive is mounted: this run is lost with the session. To keep it, mount Drive by the second cell first.")
+    return Path("runs")
+
+
+def _too_large(settings: Vae | Lm) -> str:
+    """What to put in the place of the first argument of `own_run` when the memory of the GPU is too small."""
+    batch = settings.batch
+    names = _scales(settings, batch=batch)
+    whole = f"scale({type(settings).__name__}, {names[0]!r})" if names else repr(settings)
+    smaller = f"from dataclasses import replace\nreplace({whole}, batch={max(batch // 2, 1)})"
+    return (
+        f"batch = {batch}: too large for this GPU's memory. Smaller, as a run of its own, by this argument:\n{smaller}"
+    )
+
+
 def plan(settings: Settings, seed: int, out: str | Path) -> str:
-    """What a run will do, in lines: generations, time on this machine, memory, and where it is kept.
+    """What a run will do, in lines: generations, time on this machine, memory, disk, and where it is kept.
 
     Time is the number of operations over the speed that this device reaches in a large product, measured now, of which
     training reaches a part only: the range is of a half to a tenth. A run that is begun already takes less.
@@ -92,16 +126,37 @@ def plan(settings: Settings, seed: int, out: str | Path) -> str:
     """
     card = scale_card(settings).iloc[:, 0]
     lines = {"generations": f"{card['generations']}, seed {seed}", "time": _time(settings, card["time, one seed"])}
-    lines |= {"memory": card["memory"], "kept in": str(folder_of(out, settings, seed))}
+    room = disk(settings)
+    lines |= {"memory": card["memory"], "disk": "depends on the model" if isnan(room) else f"{room / 1e9:.1f} GB"}
+    lines["kept in"] = str(folder_of(out, settings, seed))
     return "\n".join(f"{name}: {value}" for name, value in lines.items())
 
 
+def disk(settings: Settings) -> float:
+    """Bytes that a run wants on disk, about: of all generations, of one on the way, and what is left free.
+
+    It is what `runs.run` demands before it begins, from settings alone.
+
+    Examples
+    --------
+    >>> f"{disk(Vae()):.1e}, {disk(Lm()):.1e}"
+    '8.3e+07, 6.2e+09'
+    """
+    generation, unfinished = (20e3 if isinstance(settings, Gmm) else 3e6), 0.0
+    if isinstance(settings, Lm):  # float16 weights and the blocks; float32 weights, two moments, the best: old and new
+        parameters = ARCHITECTURES[settings.model][0] if settings.model in ARCHITECTURES else float("nan")
+        generation, unfinished = 2 * parameters + 4 * LENGTH * blocks_of(settings)[0] + 50e3, 28 * parameters
+    return (settings.last_generation + 1) * generation + unfinished + SPARE
+
+
 def _time(settings: Settings, on_a_core: Any) -> str:
-    if isinstance(settings, Gmm) or isnan(needed := operations(settings)):
+    if isinstance(settings, Gmm) or isnan(sum(operations_by_precision(settings).values())):
         return f"{on_a_core} on one processor core"
-    reached = speed("float16" if isinstance(settings, Lm) and settings.precision == "half" and _gpu() else "float32")
-    low, high = ((settings.last_generation + 1) * needed / reached / share / 60 for share in SHARES)
-    return f"{low:.0f} to {high:.0f} minutes, at {SHARES[0]:.0%} to {SHARES[1]:.0%} of {reached / 1e12:.2g} TFLOP/s"
+    kinds = {"half": "float16" if _gpu() else "float32", "float32": "float32"}
+    reached = {precision: speed(kinds[precision]) for precision in operations_by_precision(settings)}
+    low, high = (minutes_at(settings, reached) / share for share in SHARES)
+    shown = " and ".join(f"{each / 1e12:.2g} TFLOP/s ({precision})" for precision, each in reached.items())
+    return f"{low:.0f} to {high:.0f} minutes, at {SHARES[0]:.0%} to {SHARES[1]:.0%} of {shown}"
 
 
 def _gpu() -> bool:

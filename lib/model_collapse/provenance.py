@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from model_collapse.stored import METRICS, Stored, as_json, replace
+from model_collapse.stored import METRICS, Stored, as_json, numbers, replace
 
 PACKAGES = ("model-collapse", "numpy", "scipy", "scikit-learn", "torch")
 
@@ -60,7 +60,7 @@ def note_environment(folder: Path, done: int, say: Callable[[str], object], torc
     1
     """
     unfinished, found, now = any(folder.glob("unfinished-*")), environments(folder), environment(torch)
-    last = max((int(p.name[11:]) for p in folder.glob("generation-*") if p.name[11:].isdigit()), default=-1)
+    last = max(numbers(folder), default=-1)
     past = [x for x in found if unfinished or x.get("from_generation", 0) <= last]  # the others finished nothing
     changed = [k for k in now if past and k in past[-1] and past[-1][k] != now[k]]
     if changed:

@@ -71,7 +71,7 @@ PIECES = (
     Piece("tiny-a", TINY, SEEDS),
     Piece("tiny-b", replace(TINY, **REAL_TENTH), SEEDS),
     Piece("tiny-sampling", replace(TINY, writing="sampling"), SEEDS),
-    Piece("tiny-penalty2", replace(TINY, repetition_penalty=2.0), (0, 1)),
+    Piece("tiny-penalty2", replace(TINY, repetition_penalty=2.0), (0, 1, 2)),
     Piece("tiny-penalty3", replace(TINY, repetition_penalty=3.0), (0, 1)),
     Piece("tiny-fresh", replace(TINY, control="fresh"), (0, 1)),
     Piece("tiny-kept", replace(TINY, control="kept", start="predecessor"), (0, 1)),

@@ -346,7 +346,7 @@ SCALES: dict[tuple[type, str], Settings] = {
         learning_rate=2e-4,
         last_generation=2,
     ),
-    (Lm, "colab"): Lm(blocks=4_096, validation=512, test=1_024, precision="half"),
+    (Lm, "colab"): Lm(blocks=4_096, validation=256, test=1_024, precision="half"),
     (Lm, "paper"): Lm(),
 }
 

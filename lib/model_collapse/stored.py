@@ -21,6 +21,17 @@ NAME = re.compile(r"generation-(\d{3,6})")
 SYNC = 5.0  # seconds: a kill costs nothing that has its name, a power cut at most as much (and digests notice it)
 
 
+def numbers(folder: Path) -> list[int]:
+    """Which generations have a folder in the folder of a run, in order; damaged ones too.
+
+    Examples
+    --------
+    >>> numbers(Path("no such folder"))
+    []
+    """
+    return sorted(int(m[1]) for p in folder.glob("generation-*") if (m := NAME.fullmatch(p.name)))
+
+
 class Stored:
     """The generations of a run on disk, each file checked by its digest.
 
@@ -43,10 +54,10 @@ class Stored:
     def __init__(self, folder: Path, say: Callable[[str], object] = print) -> None:
         self.folder, self.say, self.synced = folder, say, -SYNC
         self.digests: dict[int, dict[str, str]] = {}  # of each generation's whole files, and of its parent
-        numbers = sorted(int(m[1]) for p in folder.glob("generation-*") if (m := NAME.fullmatch(p.name)))
-        if missing := [self.path(i).name for i in range(max(numbers, default=0)) if i not in set(numbers)]:
+        there = numbers(folder)
+        if missing := [self.path(i).name for i in range(max(there, default=0)) if i not in set(there)]:
             say(f"{folder}: {', '.join(missing)} missing; to be made again")
-        for i in numbers:
+        for i in there:
             self.digests[i] = self._whole_files(i)
 
     def __len__(self) -> int:

@@ -80,7 +80,7 @@ class Unfinished:
                 arrays = load(content)
                 self.spent = max(self.spent, float(arrays.pop("seconds", 0.0)))
                 return arrays
-            file.unlink()
+            _remove(file)
         return None
 
     def save(self, name: str, arrays: Callable[[], Arrays], *, now: bool = False) -> None:
@@ -102,9 +102,7 @@ class Unfinished:
         replace(file, content)
         for old in before:
             if old != file:
-                with suppress(OSError):
-                    old.write_bytes(b"")  # Google Drive keeps what is removed, and counts it
-                    old.unlink()
+                _remove(old)
         self.saved = time.monotonic()
         self.took = self.saved - began
 
@@ -121,7 +119,14 @@ def remove_unfinished(folder: Path, but: str = " ") -> None:
     """
     for file in folder.glob("unfinished-*"):
         if not file.name.startswith(f"{but}-"):
-            file.unlink(missing_ok=True)
+            _remove(file)
+
+
+def _remove(file: Path) -> None:
+    """Empty a file, then remove it; nothing follows from what cannot be removed."""
+    with suppress(OSError):
+        file.write_bytes(b"")  # Google Drive keeps what is removed, and counts it
+        file.unlink()
 
 
 def _digest(content: bytes) -> str:
