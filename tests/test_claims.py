@@ -1,6 +1,7 @@
 """A verdict does not depend on the seed: each chapter is executed again at another one.
 
-Where verdicts are of stored runs or of proofs, a page's seed can change none: these chapters only with SEEDS=all.
+Where verdicts are of stored runs or of proofs, a page's seed can change none (but for the VAE's check of a theorem by
+draws): these chapters only with SEEDS=all.
 One class a chapter, so that pytest-xdist spreads them (`--dist loadscope` keeps a class together).
 """
 

@@ -97,7 +97,8 @@ def uncopied(page, name):
     """Press every copy button: it must give a chapter's cell as it is, and an example without prompts and outputs."""
     if name not in CHAPTERS:
         texts = copied(page, ".highlight-python, .highlight:has(.gp)")
-        return [f"copied, this is no code: {text[:80]!r}" for text in texts if not parses(text)]
+        missing = ["no example has a copy button"] if name.startswith("book/api-") and not texts else []
+        return missing + [f"copied, this is no code: {text[:80]!r}" for text in texts if not parses(text)]
     cells = code_cells(read_notebook(ROOT / f"{name}.ipynb"))
     shown = [cell.source for cell in cells if not UNSEEN & set(cell.metadata.get("tags", []))]
     texts = copied(page, ".cell_input")
